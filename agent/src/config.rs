@@ -1,0 +1,224 @@
+//! `agent.toml`: every key, its default and its checks. Unknown keys are
+//! refused, so that a misspelt one is not silently ignored.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use nube_types::{Labels, Name, NodeId, label};
+use serde::Deserialize;
+
+/// How guests execute.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Accelerator {
+    /// KVM if a probe guest really runs on it, else TCG.
+    #[default]
+    Auto,
+    /// Hardware virtualisation, or the agent does not start.
+    Kvm,
+    /// Emulation: slow, and QEMU promises no isolation.
+    Tcg,
+}
+
+/// Which kind of guests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DriverKind {
+    /// Real machines.
+    #[default]
+    Qemu,
+    /// Guests in memory, for tests of the control plane.
+    Simulated,
+}
+
+/// The agent's configuration file.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// `n-` and 16 hexadecimal digits; as in the node's certificate.
+    pub node_id: NodeId,
+    /// RFC 1123 label for people, unique in the cell.
+    pub name: String,
+    /// Failure domain; `default` when there is only one.
+    #[serde(default = "zone_default")]
+    pub zone: String,
+    /// Everything the agent keeps: journal, images, guests.
+    pub data_dir: PathBuf,
+    /// `host:port` of every controller.
+    pub controllers: Vec<String>,
+    /// The cluster's CA; relative paths start at this file's directory.
+    #[serde(default = "ca_default")]
+    pub ca: PathBuf,
+    /// This node's certificate.
+    #[serde(default = "certificate_default")]
+    pub certificate: PathBuf,
+    /// Its key.
+    #[serde(default = "key_default")]
+    pub key: PathBuf,
+    /// `auto` (default), `kvm` or `tcg`.
+    #[serde(default)]
+    pub accelerator: Accelerator,
+    /// `qemu` (default) or `simulated`.
+    #[serde(default)]
+    pub driver: DriverKind,
+    /// Threads to offer. Default: those of the host.
+    pub vcpus: Option<u32>,
+    /// Memory to offer. Default: the host's minus a reserve.
+    pub memory_mib: Option<u64>,
+    /// Disk to offer. Default: free space under `data_dir` minus a reserve.
+    pub disk_mib: Option<u64>,
+    /// Room for image files; the rest of the disk belongs to guests.
+    #[serde(default = "image_cache_mib_default")]
+    pub image_cache_mib: u64,
+    /// Virtual CPUs that may be promised per thread, in percent.
+    #[serde(default = "vcpu_overcommit_percent_default")]
+    pub vcpu_overcommit_percent: u32,
+    /// First of the user ids that guests run as; each guest has its own.
+    #[serde(default = "uid_base_default")]
+    pub uid_base: u32,
+    /// Notes for placement.
+    #[serde(default)]
+    pub labels: Labels,
+}
+
+/// Why a configuration is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The file cannot be read.
+    #[error("cannot read `{}`", path.display())]
+    Read {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// It is not TOML, lacks a key or has one too many.
+    #[error("`{}` is not a configuration", path.display())]
+    Parse {
+        /// Which file.
+        path: PathBuf,
+        /// Where and why.
+        source: Box<toml::de::Error>,
+    },
+    /// A value makes no sense.
+    #[error("`{}`: {reason}", path.display())]
+    Value {
+        /// Which file.
+        path: PathBuf,
+        /// Key, value, rule.
+        reason: String,
+    },
+}
+
+impl Config {
+    /// Reads and checks a file.
+    pub fn load(path: &Path) -> Result<Self, Error> {
+        let text = fs::read_to_string(path)
+            .map_err(|source| Error::Read { path: path.to_owned(), source })?;
+        let mut config: Self = toml::from_str(&text)
+            .map_err(|source| Error::Parse { path: path.to_owned(), source: Box::new(source) })?;
+        config
+            .check()
+            .map_err(|reason| Error::Value { path: path.to_owned(), reason })?;
+        let dir = path.parent().unwrap_or(Path::new("."));
+        let dir = std::path::absolute(dir)
+            .map_err(|source| Error::Read { path: dir.to_owned(), source })?;
+        for file in [&mut config.data_dir, &mut config.ca, &mut config.certificate, &mut config.key] {
+            *file = dir.join(&*file);
+        }
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<(), String> {
+        Name::new(&self.name).map_err(|e| format!("name: {e}"))?;
+        Name::new(&self.zone).map_err(|e| format!("zone: {e}"))?;
+        label::check(&self.labels).map_err(|e| format!("labels: {e}"))?;
+        if self.controllers.is_empty() {
+            return Err("controllers: at least one `host:port` is needed".to_owned());
+        }
+        let wrong = |text: &&String| {
+            let port = text.rsplit_once(':').map(|(host, port)| (host.is_empty(), port.parse::<u16>()));
+            !matches!(port, Some((false, Ok(port))) if port != 0)
+        };
+        if let Some(text) = self.controllers.iter().find(wrong) {
+            return Err(format!("controllers: `{}` is not `host:port`", text.escape_debug()));
+        }
+        if !(100..=10_000).contains(&self.vcpu_overcommit_percent) {
+            return Err("vcpu_overcommit_percent: not 100 to 10000".to_owned());
+        }
+        // Below live the system's users; the upper end keeps clear of 2^31.
+        if !(10_000..=2_000_000_000).contains(&self.uid_base) {
+            return Err("uid_base: not 10000 to 2000000000".to_owned());
+        }
+        if self.vcpus == Some(0) || self.memory_mib == Some(0) || self.disk_mib == Some(0) {
+            return Err("vcpus, memory_mib, disk_mib: 0 offers nothing".to_owned());
+        }
+        Ok(())
+    }
+}
+
+fn zone_default() -> String {
+    "default".to_owned()
+}
+fn ca_default() -> PathBuf {
+    "ca.pem".into()
+}
+fn certificate_default() -> PathBuf {
+    "tls.pem".into()
+}
+fn key_default() -> PathBuf {
+    "tls.key".into()
+}
+fn image_cache_mib_default() -> u64 {
+    20 * 1024
+}
+fn vcpu_overcommit_percent_default() -> u32 {
+    400
+}
+fn uid_base_default() -> u32 {
+    1_000_000
+}
+
+#[cfg(test)]
+mod test {
+    use super::*;
+
+    const SMALL: &str = "node_id = 'n-0000000000000001'\nname = 'host1'\ndata_dir = 'data'\n\
+                         controllers = ['10.0.0.1:7000', 'c2:7000']\n";
+
+    fn load(text: &str) -> Result<Config, Error> {
+        let dir = tempfile::tempdir().expect("dir");
+        let path = dir.path().join("agent.toml");
+        fs::write(&path, text).expect("write");
+        Config::load(&path)
+    }
+
+    #[test]
+    fn a_small_file_is_enough() {
+        let config = load(SMALL).expect("config");
+        assert_eq!(config.vcpu_overcommit_percent, 400);
+        assert!(config.ca.is_absolute() && config.ca.ends_with("ca.pem"));
+        assert!(config.data_dir.is_absolute() && config.data_dir.ends_with("data"));
+    }
+
+    #[test]
+    fn wrong_values_are_named() {
+        for (line, key) in [
+            ("vcpu = 3", "vcpu"),
+            ("zone = 'A b'", "zone"),
+            ("accelerator = 'xen'", "xen"),
+            ("vcpu_overcommit_percent = 99", "vcpu_overcommit_percent"),
+            ("uid_base = 0", "uid_base"),
+            ("memory_mib = 0", "memory_mib"),
+            ("[labels]\n'a b' = 'c'", "labels"),
+        ] {
+            let error = load(&format!("{SMALL}{line}\n")).expect_err(line);
+            assert!(error.to_string().contains(key), "{error}");
+        }
+        for bad in ["[]", "['host']", "[':1']", "['h:0']", "['h:99999']"] {
+            let text = SMALL.replace("['10.0.0.1:7000', 'c2:7000']", bad);
+            assert!(load(&text).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,230 @@
+//! What a guest is told at its start, as bytes: its name, address, keys and
+//! user-data. Users' texts end up here and nowhere else on the host.
+//!
+//! Seed files live in memory (memfd) and are handed to QEMU as descriptors:
+//! nothing of them is written to a disk, and nothing is left to remove. The
+//! guest reads them through the firmware's configuration device, or, when it
+//! boots from its own disk with cloud-init, from a small FAT volume.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Cursor, Write};
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use rustix::fs::MemfdFlags;
+
+use crate::driver::{GuestSpec, PortSpec};
+
+/// Fresh random bytes per start: a clone must not share its parent's.
+const ENTROPY_BYTES: usize = 64;
+/// Holds the largest user-data and keys several times over.
+const VOLUME_BYTES: usize = 2 << 20;
+
+/// Files for the configuration device, by name.
+#[must_use]
+pub fn files(spec: &GuestSpec) -> Vec<(&'static str, Vec<u8>)> {
+    vec![
+        ("meta-data", meta_data(spec).into_bytes()),
+        ("network", network(&spec.port).into_bytes()),
+        ("authorized-keys", authorized_keys(spec).into_bytes()),
+        (
+            "ssh-host-ed25519-key",
+            spec.ssh_host_private_key.clone().into_bytes(),
+        ),
+        ("user-data", spec.user_data.clone()),
+        ("entropy", rand::random::<[u8; ENTROPY_BYTES]>().to_vec()),
+    ]
+}
+
+fn meta_data(spec: &GuestSpec) -> String {
+    format!(
+        "instance-id: {}\nlocal-hostname: {}\n",
+        spec.instance, spec.hostname
+    )
+}
+
+fn network(port: &PortSpec) -> String {
+    format!(
+        "address: {}/{}\ngateway: {}\nmac: {}\nmtu: {}\n",
+        port.address,
+        port.prefix_length,
+        port.gateway,
+        mac_text(port.mac),
+        port.mtu
+    )
+}
+
+/// One key a line. A line break inside of a key would add a line of its own,
+/// so only the first line of each counts.
+fn authorized_keys(spec: &GuestSpec) -> String {
+    let lines = spec.authorized_keys.iter().filter_map(|key| {
+        let line = key.lines().next()?.trim();
+        (!line.is_empty()).then(|| format!("{line}\n"))
+    });
+    lines.collect()
+}
+
+fn mac_text(mac: [u8; 6]) -> String {
+    let [a, b, c, d, e, f] = mac;
+    format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}")
+}
+
+/// A FAT volume labelled `CIDATA`: the NoCloud source of cloud-init.
+pub fn cidata(spec: &GuestSpec) -> io::Result<Vec<u8>> {
+    let mut volume = Cursor::new(vec![0; VOLUME_BYTES]);
+    let options = fatfs::FormatVolumeOptions::new().volume_label(*b"CIDATA     ");
+    fatfs::format_volume(&mut volume, options)?;
+    volume.set_position(0);
+    {
+        let system = fatfs::FileSystem::new(&mut volume, fatfs::FsOptions::new())?;
+        let root = system.root_dir();
+        let contents = [
+            ("meta-data", cloud_meta_data(spec)),
+            ("network-config", cloud_network(&spec.port)),
+            ("vendor-data", cloud_vendor_data(spec)),
+        ];
+        for (name, text) in contents {
+            root.create_file(name)?.write_all(text.as_bytes())?;
+        }
+        root.create_file("user-data")?.write_all(&spec.user_data)?;
+    }
+    Ok(volume.into_inner())
+}
+
+fn cloud_meta_data(spec: &GuestSpec) -> String {
+    let mut text = meta_data(spec);
+    text.push_str("public-keys:\n");
+    for key in authorized_keys(spec).lines() {
+        // JSON strings are YAML strings: no key's text can leave its quotes.
+        text.push_str(&format!("  - {}\n", serde_json::Value::from(key)));
+    }
+    text
+}
+
+fn cloud_network(port: &PortSpec) -> String {
+    format!(
+        "version: 2\nethernets:\n  port0:\n    match:\n      macaddress: \"{}\"\n    \
+         addresses: [\"{}/{}\"]\n    gateway4: \"{}\"\n    mtu: {}\n",
+        mac_text(port.mac),
+        port.address,
+        port.prefix_length,
+        port.gateway,
+        port.mtu
+    )
+}
+
+/// The host key that the control plane announced. Vendor data, because
+/// user-data is the tenant's.
+fn cloud_vendor_data(spec: &GuestSpec) -> String {
+    let mut text = "#cloud-config\nssh_deletekeys: true\nssh_keys:\n  ed25519_private: |\n".to_owned();
+    for line in spec.ssh_host_private_key.lines() {
+        text.push_str(&format!("    {line}\n"));
+    }
+    text
+}
+
+/// Bytes as a file without a name. It is opened a second time for reading
+/// only: QEMU picks descriptors by access mode, and cannot change this one.
+pub fn in_memory(bytes: &[u8]) -> io::Result<OwnedFd> {
+    let memory = rustix::fs::memfd_create("nube-seed", MemfdFlags::CLOEXEC)?;
+    let mut file = File::from(memory);
+    file.write_all(bytes)?;
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    OpenOptions::new().read(true).open(path).map(OwnedFd::from)
+}
+
+#[cfg(test)]
+mod test {
+    use std::io::Read;
+    use std::net::Ipv4Addr;
+
+    use nube_types::{InstanceId, NetworkId, PlacementEpoch};
+
+    use super::*;
+    use crate::driver::{DiskFormat, ImageSpec};
+
+    fn spec() -> GuestSpec {
+        GuestSpec {
+            instance: InstanceId(0xaa),
+            epoch: PlacementEpoch(1),
+            hostname: "web".to_owned(),
+            vcpus: 1,
+            memory_mib: 128,
+            disk_mib: 64,
+            image: ImageSpec {
+                disk_sha256: String::new(),
+                disk_size_bytes: 0,
+                disk_format: DiskFormat::Raw,
+                boot: None,
+            },
+            port: PortSpec {
+                network: NetworkId(1),
+                network_number: 1,
+                address: Ipv4Addr::new(10, 0, 0, 5),
+                prefix_length: 16,
+                gateway: Ipv4Addr::new(10, 0, 0, 1),
+                mac: [2, 0, 0, 0, 0, 5],
+                mtu: 1450,
+            },
+            authorized_keys: vec!["ssh-ed25519 AAAA a\"b\nssh-rsa injected".to_owned()],
+            user_data: b"#!/bin/sh\necho '\0'\n".to_vec(),
+            ssh_host_private_key: "-----BEGIN\nabc\n-----END\n".to_owned(),
+        }
+    }
+
+    fn file(name: &str) -> String {
+        let files = files(&spec());
+        let (_, bytes) = files.iter().find(|(of, _)| *of == name).expect("file");
+        String::from_utf8(bytes.clone()).expect("utf-8")
+    }
+
+    #[test]
+    fn files_have_the_lines_that_images_read() {
+        assert_eq!(
+            file("meta-data"),
+            "instance-id: i-00000000000000aa\nlocal-hostname: web\n"
+        );
+        assert_eq!(
+            file("network"),
+            "address: 10.0.0.5/16\ngateway: 10.0.0.1\nmac: 02:00:00:00:00:05\nmtu: 1450\n"
+        );
+    }
+
+    #[test]
+    fn a_key_cannot_add_a_line() {
+        assert_eq!(file("authorized-keys"), "ssh-ed25519 AAAA a\"b\n");
+    }
+
+    #[test]
+    fn entropy_is_fresh_each_time() {
+        let entropy = || files(&spec()).pop().expect("entropy").1;
+        assert_ne!(entropy(), entropy());
+    }
+
+    #[test]
+    fn the_volume_holds_what_cloud_init_reads() {
+        let mut volume = Cursor::new(cidata(&spec()).expect("volume"));
+        let system =
+            fatfs::FileSystem::new(&mut volume, fatfs::FsOptions::new()).expect("readable");
+        assert_eq!(system.volume_label(), "CIDATA");
+        let read = |name: &str| {
+            let mut bytes = Vec::new();
+            let mut file = system.root_dir().open_file(name).expect("file");
+            file.read_to_end(&mut bytes).expect("read");
+            bytes
+        };
+        assert_eq!(read("user-data"), spec().user_data);
+        let meta_data = String::from_utf8(read("meta-data")).expect("utf-8");
+        assert!(meta_data.ends_with("public-keys:\n  - \"ssh-ed25519 AAAA a\\\"b\"\n"));
+        let vendor_data = String::from_utf8(read("vendor-data")).expect("utf-8");
+        assert!(vendor_data.contains("  ed25519_private: |\n    -----BEGIN\n    abc\n"));
+    }
+
+    #[test]
+    fn files_in_memory_can_only_be_read() {
+        let mut file = File::from(in_memory(b"seed").expect("memory"));
+        assert!(file.write_all(b"x").is_err());
+        let mut text = String::new();
+        file.read_to_string(&mut text).expect("read");
+        assert_eq!(text, "seed");
+    }
+}

@@ -1,0 +1,197 @@
+//! Starts a machine process that is nobody's child and owns nothing but the
+//! descriptors it was given.
+//!
+//! ```text
+//!  agent ─fork─► middle ─fork─► guest: own session ─► cgroup ─► limits ─► uid ─► exec
+//!                  └ tells the pid and ends at once
+//! ```
+//!
+//! The guest joins its cgroup before it becomes QEMU: an agent that dies at any
+//! moment finds it again. Between fork and exec only calls that are safe after
+//! a fork of a threaded process are made: no allocation, no locks.
+
+use std::ffi::OsString;
+use std::io::{self, Read};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+/// QEMU opens few files itself: event and timer descriptors per device.
+const OPEN_FILES_MAX: libc::rlim_t = 1024;
+
+/// What to start.
+#[derive(Debug)]
+pub struct Launch {
+    /// QEMU.
+    pub program: PathBuf,
+    /// Its arguments, naming descriptors by number.
+    pub arguments: Vec<OsString>,
+    /// Stay open in the process under the numbers they have here.
+    pub inherited: Vec<OwnedFd>,
+    /// See `Cgroups::open_doors`.
+    pub cgroups: Vec<OwnedFd>,
+    /// User and group.
+    pub uid: u32,
+}
+
+/// A process that runs.
+#[derive(Debug)]
+pub struct Launched {
+    /// Of the machine process.
+    pub pid: u32,
+    /// Its complaints. The writing end never blocks: when nobody reads any
+    /// more, they are dropped.
+    pub stderr: OwnedFd,
+}
+
+/// Starts it. When this returns an error, no process is left. Blocks shortly.
+pub fn launch(launch: Launch) -> io::Result<Launched> {
+    let (mut pid_reader, pid_writer) = io::pipe()?;
+    let (stderr_reader, stderr_writer) = io::pipe()?;
+    let stderr_writer = OwnedFd::from(stderr_writer);
+    rustix::fs::fcntl_setfl(&stderr_writer, rustix::fs::OFlags::NONBLOCK)?;
+
+    let inherited: Vec<RawFd> = launch.inherited.iter().map(AsRawFd::as_raw_fd).collect();
+    let cgroups: Vec<RawFd> = launch.cgroups.iter().map(AsRawFd::as_raw_fd).collect();
+    let pid_number = pid_writer.as_raw_fd();
+    let uid = launch.uid;
+    let mut command = Command::new(&launch.program);
+    command
+        .args(&launch.arguments)
+        .env_clear()
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::from(stderr_writer));
+    // SAFETY: `become_guest` makes only system calls on values that were
+    // collected before the fork; it neither allocates nor takes locks.
+    unsafe { command.pre_exec(move || become_guest(pid_number, &cgroups, &inherited, uid)) };
+    // An error of the last exec comes back through here, also past two forks.
+    let mut middle = command.spawn()?;
+    middle.wait()?;
+    // Our copies of the listening sockets must go: a client of a machine that
+    // died early is to see the end of the connection.
+    drop(command);
+    drop(pid_writer);
+    drop(launch);
+    let mut pid = [0; 4];
+    pid_reader.read_exact(&mut pid)?;
+    Ok(Launched {
+        pid: u32::from_ne_bytes(pid),
+        stderr: OwnedFd::from(stderr_reader),
+    })
+}
+
+/// In the child: forks again and prepares the grandchild, which goes on to exec.
+fn become_guest(
+    pid_number: RawFd,
+    cgroups: &[RawFd],
+    inherited: &[RawFd],
+    uid: u32,
+) -> io::Result<()> {
+    // SAFETY: plain system calls; buffers are on this stack and outlive them.
+    unsafe {
+        match libc::fork() {
+            -1 => return Err(io::Error::last_os_error()),
+            0 => {}
+            pid => {
+                let bytes = pid.to_ne_bytes();
+                let told = libc::write(pid_number, bytes.as_ptr().cast(), bytes.len());
+                libc::_exit(i32::from(told != bytes.len() as isize));
+            }
+        }
+        check(libc::setsid())?;
+        for door in cgroups {
+            // `0` means: whoever writes this.
+            let told = libc::write(*door, c"0".as_ptr().cast(), 1);
+            if told != 1 {
+                return Err(io::Error::last_os_error());
+            }
+        }
+        limit(libc::RLIMIT_CORE, 0)?;
+        limit(libc::RLIMIT_NOFILE, OPEN_FILES_MAX)?;
+        for number in inherited {
+            check(libc::fcntl(*number, libc::F_SETFD, 0))?;
+        }
+        check(libc::setgroups(0, std::ptr::null()))?;
+        check(libc::setresgid(uid, uid, uid))?;
+        check(libc::setresuid(uid, uid, uid))?;
+        check(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))?;
+    }
+    Ok(())
+}
+
+fn check(code: libc::c_int) -> io::Result<()> {
+    if code < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+fn limit(resource: libc::__rlimit_resource_t, value: libc::rlim_t) -> io::Result<()> {
+    let limit = libc::rlimit {
+        rlim_cur: value,
+        rlim_max: value,
+    };
+    // SAFETY: reads one structure on this stack.
+    check(unsafe { libc::setrlimit(resource, &raw const limit) })
+}
+
+#[cfg(test)]
+mod test {
+    use super::*;
+    use crate::host::process;
+
+    fn start(program: &str, arguments: &[&str]) -> io::Result<Launched> {
+        launch(Launch {
+            program: program.into(),
+            arguments: arguments.iter().map(OsString::from).collect(),
+            inherited: Vec::new(),
+            cgroups: Vec::new(),
+            uid: 199_999,
+        })
+    }
+
+    #[tokio::test]
+    async fn the_process_is_no_child_and_has_its_own_uid() {
+        if !rustix::process::geteuid().is_root() {
+            println!("skipped: needs root");
+            return;
+        }
+        let launched = start("/bin/sleep", &["60"]).expect("launched");
+        let status = std::fs::read_to_string(format!("/proc/{}/status", launched.pid));
+        let status = status.expect("it lives");
+        assert!(status.contains("Uid:\t199999\t199999\t199999\t199999"));
+        assert!(status.contains("NoNewPrivs:\t1"));
+        assert!(!status.contains(&format!("PPid:\t{}\n", std::process::id())));
+        let boot_id = process::boot_id().expect("boot id");
+        process::kill_all(&[launched.pid], &boot_id)
+            .await
+            .expect("killed");
+        assert!(process::run_of(launched.pid, &boot_id).is_none());
+    }
+
+    #[test]
+    fn a_program_that_is_missing_is_an_error() {
+        if !rustix::process::geteuid().is_root() {
+            println!("skipped: needs root");
+            return;
+        }
+        let error = start("/nonexistent/qemu", &[]).expect_err("missing");
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn its_complaints_can_be_read() {
+        if !rustix::process::geteuid().is_root() {
+            println!("skipped: needs root");
+            return;
+        }
+        let launched = start("/bin/ls", &["/nonexistent"]).expect("launched");
+        let mut text = String::new();
+        let mut stderr = std::fs::File::from(launched.stderr);
+        stderr.read_to_string(&mut text).expect("read");
+        assert!(text.contains("/nonexistent"), "{text}");
+    }
+}

@@ -1,0 +1,221 @@
+//! The command line's grammar: every flag, its unit, limit and example.
+//! Only clap lives here; what a command does is in `commands/<noun>.rs`.
+
+pub mod bill;
+pub mod cloud;
+pub mod cluster;
+pub mod image;
+pub mod instance;
+pub mod node;
+pub mod ssh;
+pub mod ssh_key;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0    done
+  1    refused or failed; the text says why
+  2    the command line is wrong
+  3    not found
+  4    no controller answered in time; repeating is safe
+  5    the name exists already, or somebody changed it at the same time
+  6    no host has room, or a quota is used up
+  255  of `ssh` and `scp`: ssh itself failed (otherwise the remote command's code)
+
+First steps:
+  cloudctl up                      a whole cloud on this machine
+  cloudctl ssh-key generate me     a key to log in with
+  cloudctl image import DIR        something to boot
+  cloudctl launch micro --name web
+  cloudctl ssh web
+  cloudctl bill";
+
+/// Nube: a cloud whose state and whose bill you can check.
+#[derive(Debug, Parser)]
+#[command(name = "cloudctl", version, after_help = EXIT_CODES)]
+#[command(disable_help_subcommand = true, max_term_width = 100)]
+pub struct Cli {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Flags that every command takes.
+#[derive(Debug, Default, Args)]
+#[command(next_help_heading = "Global options")]
+pub struct Global {
+    /// Client configuration: endpoints, CA, certificate, key.
+    /// Default: `client.toml` in --dir.
+    #[arg(long, global = true, env = "NUBE_CONFIG", hide_env_values = true)]
+    #[arg(value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
+    /// The cloud's directory. Default: /var/lib/nube for root, otherwise
+    /// $XDG_DATA_HOME/nube (~/.local/share/nube).
+    #[arg(long, global = true, env = "NUBE_DIR", hide_env_values = true)]
+    #[arg(value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+
+    /// How answers are printed: table, wide, json, yaml; bills also csv. json
+    /// and yaml are proto3 JSON with the contract's own field names.
+    #[arg(short, long, global = true, value_enum, default_value_t, value_name = "FORMAT")]
+    #[arg(hide_possible_values = true)]
+    pub output: Format,
+
+    /// Give up when no controller has answered for this long. [default: 60]
+    #[arg(long, global = true, value_name = "SECONDS", value_parser = parse_seconds)]
+    pub timeout: Option<Duration>,
+
+    /// Name of this mutation (UUID): the same id again returns the first
+    /// outcome instead of doing it twice. Default: drawn.
+    #[arg(long, global = true, value_name = "UUID", value_parser = parse_request_id)]
+    pub request_id: Option<String>,
+}
+
+/// How answers are printed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people, 80 columns.
+    #[default]
+    Table,
+    /// For people, every column.
+    Wide,
+    /// For programs.
+    Json,
+    /// The same content as json.
+    Yaml,
+    /// Bills and usage, for spreadsheets.
+    Csv,
+}
+
+/// The verbs of every day first, then the groups.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    Up(cloud::Up),
+    Down(cloud::Down),
+    /// Controllers, nodes, instances and the bill so far, on one screen.
+    Status,
+    Launch(instance::Launch),
+    #[command(visible_alias = "ls")]
+    List(instance::List),
+    Show(instance::Show),
+    /// Start stopped or failed instances; harmless when they run.
+    Start(instance::Change),
+    /// Stop instances; disk and address stay.
+    ///
+    /// Presses the power button and cuts the power after 30 s. Billing ends
+    /// when the request is committed.
+    Stop(instance::ForceChange),
+    /// Power button and a new boot on the same host.
+    Reboot(instance::ForceChange),
+    /// Delete instances; the disks are lost.
+    ///
+    /// Accepted in every state and wins over every other wish. Billing ends
+    /// when the request is committed.
+    #[command(visible_alias = "rm")]
+    Delete(instance::Change),
+    Ssh(ssh::Ssh),
+    Scp(ssh::Scp),
+    Logs(instance::Logs),
+    Bill(bill::Bill),
+    /// What instances boot: import, list, show, delete.
+    #[command(subcommand, arg_required_else_help = true)]
+    Image(image::Image),
+    /// Sizes on offer and what they cost.
+    #[command(subcommand, arg_required_else_help = true)]
+    Type(instance::Type),
+    /// Keys that may log in: import, generate, list, show, delete.
+    #[command(subcommand, arg_required_else_help = true)]
+    SshKey(ssh_key::SshKey),
+    /// Hosts: list, show, drain, uncordon.
+    #[command(subcommand, arg_required_else_help = true)]
+    Node(node::Node),
+    /// The controllers: status, transfer-leader.
+    #[command(subcommand, arg_required_else_help = true)]
+    Cluster(cluster::Cluster),
+    #[command(hide = true)]
+    Tunnel(ssh::Tunnel),
+}
+
+/// Seconds, up to a day: a larger number is a typing error.
+pub fn parse_seconds(text: &str) -> Result<Duration, String> {
+    match text.parse::<u64>() {
+        Ok(seconds @ 1..=86_400) => Ok(Duration::from_secs(seconds)),
+        _ => Err("seconds, 1 to 86400".to_owned()),
+    }
+}
+
+/// One `key=value` label; the controllers check both halves.
+pub fn parse_label(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("a label has the form KEY=VALUE".to_owned()),
+    }
+}
+
+fn parse_request_id(text: &str) -> Result<String, String> {
+    uuid::Uuid::parse_str(text)
+        .map(|id| id.to_string())
+        .map_err(|_| "16 bytes as a UUID or 32 hexadecimal digits".to_owned())
+}
+
+#[cfg(test)]
+mod test {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_grammar_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn help_pages_are_golden() {
+        let mut root = Cli::command().term_width(80);
+        root.build();
+        crate::golden::check("help", &root.render_long_help().to_string());
+        for command in root.get_subcommands_mut() {
+            let name = format!("help_{}", command.get_name());
+            crate::golden::check(&name, &command.render_long_help().to_string());
+            for verb in command.get_subcommands_mut() {
+                let name = format!("{name}_{}", verb.get_name());
+                crate::golden::check(&name, &verb.render_long_help().to_string());
+            }
+        }
+    }
+
+    #[test]
+    fn arguments_of_limited_form_are_checked() {
+        assert!(parse_seconds("0").is_err());
+        assert!(parse_seconds("60").is_ok());
+        assert!(parse_seconds("1e9").is_err());
+        assert_eq!(parse_label("a=b=c"), Ok(("a".into(), "b=c".into())));
+        assert!(parse_label("=b").is_err());
+        assert!(parse_request_id("../x").is_err());
+        assert!(parse_request_id("00112233445566778899aabbccddeeff").is_ok());
+    }
+
+    #[test]
+    fn everyday_lines_parse() {
+        for line in [
+            "cloudctl ls -o json",
+            "cloudctl rm web db --wait",
+            "cloudctl launch micro --name web --ssh-key a --ssh-key b --label team=x --wait none",
+            "cloudctl ssh web -l root -- uname -a",
+            "cloudctl scp -r ./dir web:/tmp/",
+            "cloudctl bill --by day -o csv",
+            "cloudctl bill explain i-00/2026-11-22/v1",
+            "cloudctl up --nodes 3 --dir /tmp/x",
+            "cloudctl down --purge",
+            "cloudctl cluster transfer-leader 2",
+        ] {
+            let parsed = Cli::try_parse_from(line.split(' '));
+            assert!(parsed.is_ok(), "{line}: {parsed:?}");
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! `cluster status`, `cluster transfer-leader`.
+
+use nube_proto::v1::cluster_service_client::ClusterServiceClient;
+use nube_proto::v1::{
+    Cluster, GetClusterRequest, Member, MemberRole, TransferLeadershipRequest,
+};
+
+use super::App;
+use crate::args::cluster::Cluster as Verb;
+use crate::client::Client;
+use crate::error::Result;
+use crate::output::table::{Fields, Look, Table, Tone, Value};
+use crate::output::text::{enum_word, time};
+
+/// `cluster …`.
+pub async fn run(app: &App, verb: Verb) -> Result<()> {
+    app.output.refuse_csv()?;
+    let client = app.client()?;
+    match verb {
+        Verb::Status { stale } => {
+            let cluster = get(&client, stale).await?;
+            app.output.message(&cluster, |look| view(look, &cluster))
+        }
+        Verb::TransferLeader { member } => {
+            let request = TransferLeadershipRequest { member_id: member };
+            let transfer = |channel| async move {
+                ClusterServiceClient::new(channel)
+                    .transfer_leadership(request)
+                    .await
+            };
+            let done = client.call("transfer leadership", transfer).await?;
+            let say = |_| format!("controller {member} leads\n");
+            app.output.message(&done, say)
+        }
+    }
+}
+
+/// Members, leader and log indexes.
+pub async fn get(client: &Client, stale: bool) -> Result<Cluster> {
+    let get = |channel| async move {
+        ClusterServiceClient::new(channel)
+            .get_cluster(GetClusterRequest { stale })
+            .await
+    };
+    client.call("cluster status", get).await
+}
+
+/// The controllers for people, the leader marked.
+pub fn members(look: Look, cluster: &Cluster) -> String {
+    let header = ["CONTROLLER", "ADDRESS", "ROLE", "STATE", "+>MATCHED"];
+    let mut table = Table::new(look, &header);
+    for member in &cluster.members {
+        table.row([
+            member.id.to_string().into(),
+            member.address.as_str().into(),
+            role(cluster, member),
+            match member.reachable {
+                true => Value::new("up", Tone::Good),
+                false => Value::new("silent", Tone::Bad),
+            },
+            member.matched_index.to_string().into(),
+        ]);
+    }
+    table.render_or("no controllers are known")
+}
+
+fn role(cluster: &Cluster, member: &Member) -> Value {
+    if member.id == cluster.leader_id && cluster.leader_id != 0 {
+        return Value::new("* leader", Tone::Good);
+    }
+    let word = match member.role() {
+        // The answering controller may lag behind in what it says of others.
+        MemberRole::Leader => "follower".to_owned(),
+        role => enum_word(role.as_str_name(), "MEMBER_ROLE"),
+    };
+    Value::new(format!("  {word}"), Tone::Plain)
+}
+
+fn view(look: Look, cluster: &Cluster) -> String {
+    let mut fields = Fields::default();
+    fields.add("cluster", &cluster.id);
+    fields.add("leader", match cluster.leader_id {
+        0 => "none".to_owned(),
+        id => format!("{id}, term {}", cluster.term),
+    });
+    let (commit, applied) = (cluster.commit_index, cluster.applied_index);
+    fields.add("log", format!("committed {commit}, applied {applied}"));
+    fields.add("state hash", &cluster.state_hash);
+    fields.add("time", time(cluster.time_ms));
+    fields.add("nodes", format!("{} of {} ready", cluster.nodes_ready, cluster.nodes));
+    let running = cluster.instances_running;
+    fields.add("instances", format!("{} ({running} running)", cluster.instances));
+    fields.add("answered by", cluster.answered_by.to_string());
+    fields.add("version", &cluster.version);
+    format!("{}\n{}", fields.render(), members(look, cluster))
+}
+
+#[cfg(test)]
+pub mod test {
+    use super::*;
+
+    /// Three controllers, the second leads, the third is gone.
+    pub fn sample() -> Cluster {
+        let member = |id: u64, role: MemberRole, reachable: bool| Member {
+            id,
+            address: format!("127.0.0.1:710{id}"),
+            role: role as i32,
+            reachable,
+            matched_index: 40 + id,
+        };
+        Cluster {
+            id: "0123456789abcdef0123456789abcdef".into(),
+            members: vec![
+                member(1, MemberRole::Follower, true),
+                member(2, MemberRole::Leader, true),
+                member(3, MemberRole::Follower, false),
+            ],
+            leader_id: 2,
+            term: 3,
+            commit_index: 43,
+            applied_index: 43,
+            time_ms: 1_790_000_000_000,
+            state_hash: "ab".repeat(32),
+            nodes: 2,
+            nodes_ready: 2,
+            instances: 1,
+            instances_running: 1,
+            answered_by: 1,
+            version: "0.1.0".into(),
+        }
+    }
+
+    #[test]
+    fn the_leader_is_marked() {
+        let text = view(Look::default(), &sample());
+        assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+        crate::golden::check("cluster_status", &text);
+    }
+}

@@ -1,0 +1,11 @@
+//! Golden texts: help pages and tables live in `cli/tests/golden`, so that a
+//! change shows in review. `INSTA_UPDATE=always cargo test` rewrites them.
+
+/// Compares `text` with `tests/golden/<name>.snap`.
+pub fn check(name: &str, text: &str) {
+    let mut settings = insta::Settings::clone_current();
+    settings.set_snapshot_path("../tests/golden");
+    settings.set_prepend_module_to_snapshot(false);
+    settings.set_omit_expression(true);
+    settings.bind(|| insta::assert_snapshot!(name.to_owned(), text));
+}

@@ -1,0 +1,48 @@
+//! The command line of Nube. One way through it:
+//!
+//! ```text
+//! args (what was typed) ─► commands/<noun> ─► client (one request id, retries) ─► controllers
+//!                               └─► output (table | wide | json | yaml | csv) ─► terminal
+//! ```
+//!
+//! No business rule lives here: prices, placements and refusals come from the
+//! controllers; this crate asks, waits and shows.
+
+mod args;
+mod client;
+mod commands;
+mod config;
+mod error;
+mod files;
+mod output;
+
+#[cfg(test)]
+mod golden;
+
+use clap::Parser;
+
+use crate::args::Cli;
+
+/// Runs the command line of this process and returns its exit code.
+#[must_use]
+pub fn run() -> i32 {
+    let cli = Cli::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("error: cannot start: {error}");
+            return error::Exit::Failed.code();
+        }
+    };
+    match runtime.block_on(commands::run(cli)) {
+        Ok(code) => code,
+        Err(error) => {
+            eprint!("{}", error.render());
+            error.exit().code()
+        }
+    }
+}

@@ -1,0 +1,266 @@
+//! The real storage of a member: opening, forming, recovering, and the writer behind the trait.
+//!
+//! Lives here: how log, superblock and snapshots fit together. May not: formats (each has its
+//! file). Opened by `crate::start`, then owned by the log thread.
+//!
+//! Order of forming a new member, so that a crash anywhere starts over or is complete:
+//! superblock (not formed) ─► snapshot of the empty state ─► log ─► superblock (formed).
+
+use std::fs::File;
+use std::path::Path;
+
+use super::superblock::{Content, Superblock};
+use super::wal::{LogState, Mark, Owner, Space, Wal};
+use super::{LogStorage, PersistBatch, Recovered, SnapshotStore, files, hex};
+use crate::config::Config;
+use crate::entry::{HardState, Membership, SnapshotMeta};
+use crate::error::Error;
+
+/// Index and term of the snapshot every first member of a cluster forms by itself. It is not 0:
+/// a member that joins with nothing then lacks the log's begin and gets the snapshot, and with it
+/// the first membership, which no entry of the log contains.
+pub(crate) const GENESIS: u64 = 1;
+
+/// An open data directory.
+pub struct DiskStorage {
+    wal: Wal,
+    superblock: Superblock,
+    snapshots: SnapshotStore,
+    hard_state: HardState,
+    /// Held for its lock.
+    _lock: File,
+}
+
+impl DiskStorage {
+    /// Opens the member's directory, forming it when it holds nothing. `empty_state` yields the
+    /// canonical bytes of an empty state machine; only called when a new cluster is formed.
+    pub fn open(
+        config: &Config,
+        empty_state: impl FnOnce() -> Vec<u8>,
+    ) -> Result<(Self, Recovered, SnapshotStore), Error> {
+        Self::open_with(config, Space::default(), empty_state)
+    }
+
+    pub(crate) fn open_with(
+        config: &Config,
+        space: Space,
+        empty_state: impl FnOnce() -> Vec<u8>,
+    ) -> Result<(Self, Recovered, SnapshotStore), Error> {
+        config.validate()?;
+        files::create_dir(&config.dir)?;
+        let lock = files::lock_dir(&config.dir)?;
+        let (wal_dir, snapshot_dir) = (config.dir.join("wal"), config.dir.join("snapshots"));
+        let owner = Owner { cluster_id: config.cluster_id, id: config.id };
+        let superblock_path = config.dir.join("superblock");
+
+        let mut superblock = match Superblock::open(&superblock_path)? {
+            Some(superblock) => superblock,
+            None => {
+                refuse_without_superblock(&wal_dir, &snapshot_dir)?;
+                let content = unformed(owner);
+                let superblock = Superblock::create(&superblock_path, content)?;
+                files::sync_dir(&config.dir)?;
+                superblock
+            }
+        };
+        check_owner(superblock.content(), owner)?;
+        if !superblock.content().formed {
+            form(config, &space, &mut superblock, empty_state)?;
+        }
+
+        let mark = superblock.content().mark;
+        let (wal, state) = Wal::open(&wal_dir, owner, config.segment_bytes, space, Some(mark))?;
+        check_promises(superblock.content(), &state)?;
+        let snapshots = SnapshotStore::open(&snapshot_dir, config.cluster_id)?;
+        check_snapshot(&snapshots, &state.snapshot)?;
+
+        let hard_state = state.hard_state;
+        let mut storage = Self { wal, superblock, snapshots, hard_state, _lock: lock };
+        let incarnation = storage.begin_life()?;
+        let recovered = Recovered {
+            hard_state,
+            snapshot: state.snapshot,
+            entries: state.entries.into(),
+            incarnation,
+        };
+        let snapshots = storage.snapshots.clone();
+        Ok((storage, recovered, snapshots))
+    }
+
+    /// Gives this start its own number, durably in both files, before any message leaves. The
+    /// record also ends whatever torn bytes lie behind the end of the log.
+    fn begin_life(&mut self) -> Result<u64, Error> {
+        let incarnation = self.superblock.content().incarnation + 1;
+        self.wal.begin_life(incarnation)?;
+        // Recovery may have adjusted it (clamped commit); the log should say what we run with.
+        self.wal.set_hard_state(self.hard_state)?;
+        let mark = self.wal.sync()?;
+        let HardState { term, vote, .. } = self.hard_state;
+        self.superblock.update(|content| {
+            content.incarnation = incarnation;
+            content.mark = mark;
+            content.term = term;
+            content.vote = vote;
+        })?;
+        Ok(incarnation)
+    }
+}
+
+impl LogStorage for DiskStorage {
+    fn append(&mut self, batch: &PersistBatch) -> Result<(), Error> {
+        if let Some(meta) = &batch.snapshot {
+            // Believed on disk first; the log may only name a snapshot that is there.
+            self.snapshots.promote(meta)?;
+            self.wal.install_snapshot(meta)?;
+        }
+        // Before the entries: an entry that survives a torn write then has its commit index and
+        // term with it. (A later membership entry proves that an earlier one was committed; a
+        // restart must not forget that and campaign with the older membership.)
+        if let Some(hard_state) = batch.hard_state {
+            self.hard_state = hard_state;
+            self.wal.set_hard_state(hard_state)?;
+        }
+        self.wal.append(&batch.entries)
+    }
+
+    fn flush(&mut self) -> Result<(), Error> {
+        self.wal.flush()
+    }
+
+    fn sync(&mut self) -> Result<(), Error> {
+        let mark = self.wal.sync()?;
+        // The log first: the superblock never claims what the log does not hold. Messages that
+        // rest on a new term or vote leave only after both.
+        self.superblock.note(mark, self.hard_state.term, self.hard_state.vote)
+    }
+
+    fn compact(&mut self, snapshot: &SnapshotMeta, to: u64) -> Result<(), Error> {
+        self.wal.mark_snapshot(snapshot)?;
+        self.sync()?;
+        // The mark must have left the segments that go now, or their absence looks like a loss.
+        self.superblock.settle()?;
+        self.wal.compact(to)
+    }
+
+    fn idle(&mut self) -> Result<(), Error> {
+        self.superblock.settle()
+    }
+}
+
+fn unformed(owner: Owner) -> Content {
+    let mark = Mark::default();
+    Content { owner, formed: false, incarnation: 0, term: 0, vote: 0, mark }
+}
+
+/// No superblock is fine for a directory that never held a member, and amnesia for any other.
+fn refuse_without_superblock(wal_dir: &Path, snapshot_dir: &Path) -> Result<(), Error> {
+    let has_snapshots =
+        snapshot_dir.exists() && !files::list(snapshot_dir, "snap-", ".snap")?.is_empty();
+    if Wal::exists(wal_dir)? || has_snapshots {
+        return Err(Error::Amnesia { reason: "the superblock is missing beside a log".to_owned() });
+    }
+    Ok(())
+}
+
+fn check_owner(content: &Content, owner: Owner) -> Result<(), Error> {
+    if content.owner.cluster_id != owner.cluster_id {
+        return Err(Error::WrongCluster {
+            expected: hex(&owner.cluster_id),
+            found: hex(&content.owner.cluster_id),
+        });
+    }
+    if content.owner.id != owner.id {
+        return Err(Error::WrongMember { expected: owner.id, found: content.owner.id });
+    }
+    Ok(())
+}
+
+/// Forms the first files of a member, over the remains of an attempt that crashed.
+fn form(
+    config: &Config,
+    space: &Space,
+    superblock: &mut Superblock,
+    empty_state: impl FnOnce() -> Vec<u8>,
+) -> Result<(), Error> {
+    let (wal_dir, snapshot_dir) = (config.dir.join("wal"), config.dir.join("snapshots"));
+    for dir in [&wal_dir, &snapshot_dir] {
+        if dir.exists() {
+            std::fs::remove_dir_all(dir).map_err(|e| files::failed("remove", dir, e))?;
+        }
+    }
+    let mut snapshot = SnapshotMeta::default();
+    let mut hard_state = HardState::default();
+    if !config.initial_voters.is_empty() {
+        snapshot = SnapshotMeta {
+            index: GENESIS,
+            term: GENESIS,
+            membership: Membership::of_voters(config.initial_voters.iter().copied()),
+        };
+        hard_state = HardState { term: GENESIS, vote: 0, commit: GENESIS };
+        SnapshotStore::open(&snapshot_dir, config.cluster_id)?.write(&snapshot, &empty_state())?;
+    }
+    let owner = superblock.content().owner;
+    let bytes = config.segment_bytes;
+    let mut wal = Wal::create(&wal_dir, owner, bytes, space.clone(), &snapshot, hard_state)?;
+    let mark = wal.sync()?;
+    // The names of the two directories.
+    files::sync_dir(&config.dir)?;
+    superblock.update(|content| {
+        content.formed = true;
+        content.mark = mark;
+        content.term = hard_state.term;
+    })
+}
+
+/// Compares the two memories of term and vote. The log is synced first, so it may be ahead by a
+/// crash in between; behind means that it lost a promise.
+fn check_promises(content: &Content, state: &LogState) -> Result<(), Error> {
+    let log = state.hard_state;
+    let forgot_vote = log.term == content.term && content.vote != 0 && log.vote != content.vote;
+    if log.term < content.term || forgot_vote {
+        return Err(Error::Amnesia {
+            reason: format!(
+                "log knows term {} vote {}, but term {} vote {} was promised",
+                log.term, log.vote, content.term, content.vote
+            ),
+        });
+    }
+    if state.incarnation > content.incarnation + 1 {
+        return Err(Error::Amnesia {
+            reason: format!(
+                "log is of start {}, the superblock of start {}: they do not belong together",
+                state.incarnation, content.incarnation
+            ),
+        });
+    }
+    Ok(())
+}
+
+/// The log's snapshot must be there and intact. Files above it were written but not yet named by
+/// the log when the member stopped; they go, or pruning would count them as the newest.
+fn check_snapshot(snapshots: &SnapshotStore, marked: &SnapshotMeta) -> Result<(), Error> {
+    let path = snapshots.believed_path(marked);
+    for newer in snapshots.list()?.into_iter().take_while(|found| *found > path) {
+        files::remove(&newer)?;
+    }
+    if marked.index == 0 {
+        return Ok(());
+    }
+    if !path.exists() {
+        return Err(files::damaged(&path, "the snapshot the log builds on is missing"));
+    }
+    let found = snapshots.verify(&path)?;
+    if found.meta != *marked {
+        return Err(files::damaged(&path, "snapshot is of another position than the log says"));
+    }
+    Ok(())
+}
+
+/// Cluster id and log of a directory that a running member may be writing.
+pub(crate) fn read_live(dir: &Path) -> Result<([u8; 16], LogState), Error> {
+    let Some((_, content)) = Superblock::read(&dir.join("superblock"))? else {
+        return Err(Error::Amnesia { reason: format!("no superblock in `{}`", dir.display()) });
+    };
+    let state = Wal::read(&dir.join("wal"), content.owner)?;
+    Ok((content.owner.cluster_id, state))
+}

@@ -1,0 +1,111 @@
+//! Whole clusters of cores on one thread, in virtual time, from one seed.
+//!
+//! Lives here: the laws, as tests. The world they run in is `world.rs`, the judges are
+//! `checks.rs`. A failing seed prints itself; replay it with
+//! `NUBE_SEED=<n> cargo test -p nube-consensus --test simulation`.
+
+mod checks;
+mod world;
+
+use world::{Faults, World};
+
+/// Virtual milliseconds of faults, then of quiet.
+const TROUBLE_MS: u64 = 15_000;
+const QUIET_MS: u64 = 5_000;
+
+fn seeds(default: u64) -> Vec<u64> {
+    match std::env::var("NUBE_SEED").ok().and_then(|seed| seed.parse().ok()) {
+        Some(seed) => vec![seed],
+        None => {
+            let count = std::env::var("NUBE_SEEDS").ok().and_then(|n| n.parse().ok());
+            (1..=count.unwrap_or(default)).collect()
+        }
+    }
+}
+
+/// Names the seed when a run panics.
+struct Named(u64);
+
+impl Drop for Named {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("replay: NUBE_SEED={} cargo test -p nube-consensus --test simulation", self.0);
+        }
+    }
+}
+
+fn run(seed: u64, faults: Faults) -> World {
+    let _named = Named(seed);
+    let mut world = World::new(seed, faults);
+    world.run_for(TROUBLE_MS);
+    world.heal();
+    world.run_for(QUIET_MS);
+    world.check_end();
+    world
+}
+
+#[test]
+fn a1_a2_a6_hold_under_loss_reordering_duplication_partitions_crashes_and_pauses() {
+    let (mut acked, mut reads, mut crashes, mut snapshots) = (0, 0, 0, 0);
+    for seed in seeds(40) {
+        let world = run(seed, Faults::all());
+        acked += world.checks.acknowledged();
+        reads += world.checks.reads();
+        crashes += world.crashes;
+        snapshots += world.snapshots_installed;
+    }
+    eprintln!("{acked} writes, {reads} reads, {crashes} crashes, {snapshots} snapshots installed");
+    assert!(acked > 0 && reads > 0);
+}
+
+#[test]
+fn a7_membership_changes_under_faults_keep_every_promise() {
+    let mut changes = 0;
+    for seed in seeds(25) {
+        changes += run(seed, Faults { membership: true, ..Faults::all() }).changes_done;
+    }
+    eprintln!("{changes} membership changes");
+    assert!(changes > 0);
+}
+
+#[test]
+fn a4_the_same_seed_gives_the_same_trace() {
+    for seed in seeds(6) {
+        let faults = Faults { membership: true, ..Faults::all() };
+        let (first, second) = (run(seed, faults).trace(), run(seed, faults).trace());
+        assert_eq!(first, second, "seed {seed}");
+    }
+}
+
+#[test]
+fn a10_a_killed_leader_is_replaced_within_a_second_and_a_quiet_cluster_keeps_its_leader() {
+    for seed in seeds(30) {
+        let _named = Named(seed);
+        let mut world = World::new(seed, Faults::none());
+        world.run_for(3_000);
+        let (old, term) = world.leader().expect("a leader in a quiet cluster");
+        world.run_for(5_000);
+        assert_eq!(world.leader(), Some((old, term)), "no change without a cause");
+        world.crash(old);
+        world.run_for(1_200);
+        let (new, _) = world.leader().expect("a new leader within 1.2 s");
+        assert_ne!(new, old);
+        world.check_end();
+    }
+}
+
+#[test]
+fn a2_a_cut_off_leader_answers_no_read() {
+    for seed in seeds(20) {
+        let _named = Named(seed);
+        let mut world = World::new(seed, Faults::none());
+        world.run_for(3_000);
+        let (old, _) = world.leader().expect("a leader");
+        world.isolate(old);
+        // Writes go on in the majority, reads on the old leader must not see the past.
+        world.run_for(6_000);
+        world.heal();
+        world.run_for(QUIET_MS);
+        world.check_end();
+    }
+}

@@ -1,0 +1,213 @@
+//! Records to messages. Every field of every message is set here or said to be
+//! input only; a new field is added here first.
+
+use nube_proto::v1;
+use nube_state as state;
+use nube_state::{DesiredState, InstanceStage, InstanceState, State};
+use nube_types::TimestampMs;
+
+/// Price of a type now, in nano-units per hour; 0 when it has none.
+pub fn price(state: &State, resource: &str, at: TimestampMs) -> i64 {
+    let price = state
+        .prices
+        .price_at(resource, at)
+        .map_or(0, |(_, nanos)| nanos);
+    i64::try_from(price).unwrap_or(i64::MAX)
+}
+
+/// As in EUI-48 text.
+pub fn mac_text(mac: [u8; 6]) -> String {
+    mac.map(|byte| format!("{byte:02x}")).join(":")
+}
+
+fn fingerprint(public_key: &str) -> String {
+    ssh_key::PublicKey::from_openssh(public_key)
+        .map(|key| key.fingerprint(ssh_key::HashAlg::Sha256).to_string())
+        .unwrap_or_default()
+}
+
+/// An instance as its owner sees it.
+pub fn instance(state: &State, instance: &state::Instance) -> v1::Instance {
+    let node = state.nodes.get(&instance.node);
+    let image_name = state
+        .images
+        .get(&instance.image)
+        .map(|image| image.name().to_string());
+    v1::Instance {
+        id: instance.id.to_string(),
+        name: instance.name.to_string(),
+        project_id: instance.project.to_string(),
+        instance_type: instance.instance_type.clone(),
+        image_id: instance.image.to_string(),
+        image_name: image_name.unwrap_or_default(),
+        desired_state: desired(instance.desired).into(),
+        state: instance_state(instance.state).into(),
+        stage: stage(instance.stage).into(),
+        reason: instance.reason.clone(),
+        vcpus: instance.vcpus,
+        memory_mib: instance.memory.0,
+        disk_mib: instance.disk.0,
+        node_id: instance.node.to_string(),
+        node_name: node
+            .map(|node| node.facts.name.to_string())
+            .unwrap_or_default(),
+        placement_epoch: instance.epoch.0,
+        network_id: instance.network.to_string(),
+        private_ip: std::net::Ipv4Addr::from(instance.address).to_string(),
+        mac_address: mac_text(instance.mac),
+        ssh_key_ids: instance.ssh_keys.iter().map(ToString::to_string).collect(),
+        ssh_host_public_key: instance.ssh_host_public_key.clone(),
+        ssh_host_key_fingerprint: fingerprint(&instance.ssh_host_public_key),
+        user: instance.user.clone(),
+        labels: instance.labels.clone(),
+        created_at_ms: instance.created_at.0,
+        state_changed_at_ms: instance.state_changed_at.0,
+        price_nanos_per_hour: price(state, &instance.instance_type, state.time),
+        currency: state.prices.currency.clone(),
+        revision: instance.revision,
+        generation: instance.generation,
+        applied_generation: instance.applied_generation,
+        node_reachable: node.is_some_and(|node| node.reachable),
+    }
+}
+
+/// What the owner wants.
+pub fn desired(desired: DesiredState) -> v1::DesiredState {
+    match desired {
+        DesiredState::Running => v1::DesiredState::Running,
+        DesiredState::Stopped => v1::DesiredState::Stopped,
+        DesiredState::Deleted => v1::DesiredState::Deleted,
+    }
+}
+
+fn instance_state(state: InstanceState) -> v1::InstanceState {
+    match state {
+        InstanceState::Pending => v1::InstanceState::Pending,
+        InstanceState::Starting => v1::InstanceState::Starting,
+        InstanceState::Running => v1::InstanceState::Running,
+        InstanceState::Stopping => v1::InstanceState::Stopping,
+        InstanceState::Stopped => v1::InstanceState::Stopped,
+        InstanceState::Deleting => v1::InstanceState::Deleting,
+        InstanceState::Deleted => v1::InstanceState::Deleted,
+        InstanceState::Failed => v1::InstanceState::Failed,
+    }
+}
+
+fn stage(stage: InstanceStage) -> v1::InstanceStage {
+    match stage {
+        InstanceStage::None => v1::InstanceStage::Unspecified,
+        InstanceStage::Image => v1::InstanceStage::Image,
+        InstanceStage::Prepare => v1::InstanceStage::Prepare,
+        InstanceStage::Boot => v1::InstanceStage::Boot,
+        InstanceStage::Running => v1::InstanceStage::Running,
+    }
+}
+
+/// A size with today's price.
+pub fn instance_type(state: &State, size: &state::InstanceType) -> v1::InstanceType {
+    let hour = price(state, &size.name, state.time);
+    let hours = i64::try_from(nube_billing::price::HOURS_PER_MONTH).unwrap_or(i64::MAX);
+    v1::InstanceType {
+        name: size.name.clone(),
+        vcpus: size.vcpus,
+        memory_mib: size.memory.0,
+        disk_mib: size.disk.0,
+        price_nanos_per_hour: hour,
+        price_nanos_per_month: hour.saturating_mul(hours),
+        currency: state.prices.currency.clone(),
+    }
+}
+
+/// A stored file.
+pub fn blob(blob: &state::Blob) -> v1::Blob {
+    v1::Blob {
+        sha256: hex::encode(blob.sha256),
+        size_bytes: blob.size_bytes,
+    }
+}
+
+/// An image.
+pub fn image(image: &state::Image) -> v1::Image {
+    let spec = &image.spec;
+    let format = match spec.disk_format {
+        state::DiskFormat::Raw => v1::DiskFormat::Raw,
+        state::DiskFormat::Qcow2 => v1::DiskFormat::Qcow2,
+    };
+    v1::Image {
+        id: image.id.to_string(),
+        project_id: spec.project.to_string(),
+        name: spec.name.to_string(),
+        version: spec.version.clone(),
+        architecture: spec.architecture.clone(),
+        user: spec.user.clone(),
+        disk: Some(blob(&spec.disk)),
+        disk_format: format.into(),
+        virtual_size_bytes: spec.virtual_size_bytes,
+        kernel: spec.kernel.as_ref().map(blob),
+        initrd: spec.initrd.as_ref().map(blob),
+        cmdline: spec.cmdline.clone(),
+        memory_mib_min: spec.memory_min.0,
+        disk_mib_min: image.disk_min().0,
+        created_at_ms: image.created_at.0,
+        revision: image.revision,
+    }
+}
+
+/// A registered key.
+pub fn ssh_key(key: &state::SshKey) -> v1::SshKey {
+    v1::SshKey {
+        id: key.id.to_string(),
+        project_id: key.project.to_string(),
+        name: key.name.to_string(),
+        public_key: key.public_key.clone(),
+        fingerprint: key.fingerprint.clone(),
+        algorithm: key.algorithm.clone(),
+        created_at_ms: key.created_at.0,
+        revision: key.revision,
+    }
+}
+
+/// A host with what is used of it.
+pub fn node(state: &State, node: &state::Node) -> v1::Node {
+    let (facts, used) = (&node.facts, state.node_use(node.facts.id));
+    let health = if node.reachable {
+        v1::NodeState::Ready
+    } else {
+        v1::NodeState::Unreachable
+    };
+    let isolation = match facts.isolation {
+        state::Isolation::None => v1::IsolationClassOffered::None,
+        state::Isolation::Hardware => v1::IsolationClassOffered::Hardware,
+    };
+    let accelerator = match facts.accelerator {
+        state::Accelerator::Kvm => "kvm",
+        state::Accelerator::Tcg => "tcg",
+    };
+    v1::Node {
+        id: facts.id.to_string(),
+        name: facts.name.to_string(),
+        zone: facts.zone.clone(),
+        state: health.into(),
+        drained: node.drained,
+        vcpus_total: facts.vcpus,
+        vcpus_used: used.vcpus,
+        vcpu_overcommit_percent: facts.vcpu_overcommit_percent,
+        memory_mib_total: facts.memory.0,
+        memory_mib_used: used.memory.0,
+        disk_mib_total: facts.disk.0,
+        disk_mib_used: used.disk.0,
+        accelerator: accelerator.to_owned(),
+        accelerator_reason: facts.accelerator_reason.clone(),
+        isolation: isolation.into(),
+        instances: used.instances,
+        agent_version: facts.agent_version.clone(),
+        hypervisor_version: facts.hypervisor_version.clone(),
+        kernel_version: facts.kernel_version.clone(),
+        drivers: facts.drivers.clone(),
+        labels: facts.labels.clone(),
+        boot_id: facts.boot_id.clone(),
+        last_seen_at_ms: node.last_seen.0,
+        revision: node.revision,
+        unknown_resources: facts.unknown.clone(),
+    }
+}

@@ -1,0 +1,52 @@
+//! Checks of request fields. Each error names the field and the rule.
+
+use std::collections::BTreeMap;
+
+use nube_types::limits::{PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX};
+use nube_types::{Labels, Name, label};
+use tonic::Status;
+
+use super::status::invalid;
+
+/// A name that is required.
+pub fn name(field: &str, text: &str) -> Result<Name, Status> {
+    Name::new(text).map_err(|error| invalid(field, error.to_string()))
+}
+
+/// A text of printable ASCII up to a length, possibly empty.
+pub fn printable(field: &str, text: &str, bytes_max: usize) -> Result<String, Status> {
+    let printable = |b: u8| (0x20..0x7f).contains(&b);
+    if text.len() > bytes_max || !text.bytes().all(printable) {
+        let rule = format!("at most {bytes_max} printable ASCII characters");
+        return Err(invalid(field, rule));
+    }
+    Ok(text.to_owned())
+}
+
+/// Labels within their limits.
+pub fn labels(field: &str, labels: &BTreeMap<String, String>) -> Result<Labels, Status> {
+    label::check(labels).map_err(|rule| invalid(field, rule))?;
+    Ok(labels.clone())
+}
+
+/// 64 lower-case hexadecimal digits.
+pub fn sha256(field: &str, text: &str) -> Result<[u8; 32], Status> {
+    let mut bytes = [0; 32];
+    let lower = !text.bytes().any(|b| b.is_ascii_uppercase());
+    if !lower || hex::decode_to_slice(text, &mut bytes).is_err() {
+        return Err(invalid(field, "64 lower-case hexadecimal digits"));
+    }
+    Ok(bytes)
+}
+
+/// A page size, with its default.
+pub fn page_size(size: u32) -> Result<usize, Status> {
+    match size {
+        0 => Ok(PAGE_SIZE_DEFAULT as usize),
+        1..=PAGE_SIZE_MAX => Ok(size as usize),
+        _ => Err(invalid(
+            "page_size",
+            format!("1 to {PAGE_SIZE_MAX}, or 0 for the default"),
+        )),
+    }
+}

@@ -1,0 +1,210 @@
+//! Instances: launch, the four wishes, lists, and following one.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use futures::Stream;
+use nube_proto::v1;
+use nube_proto::v1::instance_service_server::InstanceService;
+use nube_state::command::{ChangeInstance, Wish};
+use nube_state::{Command, InstanceState, State};
+use nube_types::InstanceId;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::mutation::{self, Mutation};
+use super::{convert, launch, page, resolve, status, stream};
+use crate::cell::Cell;
+
+/// Handlers.
+pub struct Service(pub Arc<Cell>);
+
+type BoxStream<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+impl Service {
+    async fn change(
+        &self,
+        request: Request<v1::ChangeInstanceRequest>,
+        wish: Wish,
+        method: i32,
+    ) -> Result<Response<v1::Instance>, Status> {
+        let (identity, mut message) = mutation::take(request)?;
+        let request_id = std::mem::take(&mut message.request_id);
+        let state = self.0.read().await?;
+        // The same message means four things: the method is a parameter too.
+        let parameters = v1::ChangeInstanceRequest {
+            request_id: method.to_string(),
+            ..message
+        };
+        let mutation = Mutation::begin(&state, identity, &request_id, &parameters)?;
+        let project = mutation.request.project;
+        let instance = resolve::instance(&state, project, &parameters.instance)?.id;
+        if mutation.recall(&state)?.is_none() {
+            let force = parameters.force;
+            let command = ChangeInstance {
+                project,
+                instance,
+                wish,
+                force,
+            };
+            mutation
+                .commit(&self.0, Command::ChangeInstance(command))
+                .await?;
+        }
+        show(&self.0.views.now(), instance).map(Response::new)
+    }
+}
+
+fn show(state: &State, id: InstanceId) -> Result<v1::Instance, Status> {
+    let instance = state.instances.get(&id);
+    let instance = instance.ok_or_else(|| status::not_found("instance", &id.to_string()))?;
+    Ok(convert::instance(state, instance))
+}
+
+/// The instance now and after each change, to the end of its life.
+fn follow(cell: Arc<Cell>, id: InstanceId) -> BoxStream<v1::Instance> {
+    Box::pin(async_stream::try_stream! {
+        let mut views = cell.views.clone();
+        let mut seen = None;
+        loop {
+            let state = views.take();
+            let Some(instance) = state.instances.get(&id) else { break };
+            let reachable = state.nodes.get(&instance.node).map(|node| node.reachable);
+            let now = Some((instance.revision, reachable));
+            if seen != now {
+                seen = now;
+                yield convert::instance(&state, instance);
+            }
+            if instance.state == InstanceState::Deleted {
+                break;
+            }
+            drop(state);
+            if !views.changed().await {
+                break;
+            }
+        }
+    })
+}
+
+#[tonic::async_trait]
+impl InstanceService for Service {
+    type WatchInstanceStream = BoxStream<v1::Instance>;
+    type ReadSerialLogStream = BoxStream<v1::SerialLogChunk>;
+    type OpenTunnelStream = BoxStream<v1::TunnelResponse>;
+
+    async fn launch_instances(
+        &self,
+        request: Request<v1::LaunchInstancesRequest>,
+    ) -> Result<Response<v1::LaunchInstancesResponse>, Status> {
+        let (identity, mut message) = mutation::take(request)?;
+        let request_id = std::mem::take(&mut message.request_id);
+        let state = self.0.read().await?;
+        let mutation = Mutation::begin(&state, identity, &request_id, &message)?;
+        drop(state);
+        let (revision, ids) = launch::launch(&self.0, &mutation, &message).await?;
+        let state = self.0.views.now();
+        let instances = ids
+            .into_iter()
+            .map(|id| show(&state, id))
+            .collect::<Result<_, _>>()?;
+        Ok(Response::new(v1::LaunchInstancesResponse {
+            instances,
+            revision,
+        }))
+    }
+
+    async fn get_instance(
+        &self,
+        request: Request<v1::GetInstanceRequest>,
+    ) -> Result<Response<v1::Instance>, Status> {
+        let state = self.0.read().await?;
+        let project = mutation::project(&state)?;
+        let instance = resolve::instance(&state, project, &request.get_ref().instance)?;
+        Ok(Response::new(convert::instance(&state, instance)))
+    }
+
+    async fn list_instances(
+        &self,
+        request: Request<v1::ListInstancesRequest>,
+    ) -> Result<Response<v1::ListInstancesResponse>, Status> {
+        let message = request.into_inner();
+        let state = self.0.read().await?;
+        let project = mutation::project(&state)?;
+        let wanted = state.instances.iter().filter(|instance| {
+            let carries = |(key, value)| instance.labels.get(key) == Some(value);
+            let visible = message.include_deleted || instance.state != InstanceState::Deleted;
+            instance.project == project && visible && message.labels.iter().all(carries)
+        });
+        let (page, next_page_token) = page::cut(
+            wanted,
+            |instance| instance.id,
+            message.page_size,
+            &message.page_token,
+        )?;
+        let instances = page
+            .into_iter()
+            .map(|i| convert::instance(&state, i))
+            .collect();
+        let revision = state.index;
+        Ok(Response::new(v1::ListInstancesResponse {
+            instances,
+            next_page_token,
+            revision,
+        }))
+    }
+
+    async fn watch_instance(
+        &self,
+        request: Request<v1::GetInstanceRequest>,
+    ) -> Result<Response<Self::WatchInstanceStream>, Status> {
+        let state = self.0.read().await?;
+        let project = mutation::project(&state)?;
+        let id = resolve::instance(&state, project, &request.get_ref().instance)?.id;
+        Ok(Response::new(follow(Arc::clone(&self.0), id)))
+    }
+
+    async fn start_instance(
+        &self,
+        request: Request<v1::ChangeInstanceRequest>,
+    ) -> Result<Response<v1::Instance>, Status> {
+        self.change(request, Wish::Start, 1).await
+    }
+
+    async fn stop_instance(
+        &self,
+        request: Request<v1::ChangeInstanceRequest>,
+    ) -> Result<Response<v1::Instance>, Status> {
+        self.change(request, Wish::Stop, 2).await
+    }
+
+    async fn reboot_instance(
+        &self,
+        request: Request<v1::ChangeInstanceRequest>,
+    ) -> Result<Response<v1::Instance>, Status> {
+        self.change(request, Wish::Reboot, 3).await
+    }
+
+    async fn delete_instance(
+        &self,
+        request: Request<v1::ChangeInstanceRequest>,
+    ) -> Result<Response<v1::Instance>, Status> {
+        self.change(request, Wish::Delete, 4).await
+    }
+
+    async fn read_serial_log(
+        &self,
+        request: Request<v1::ReadSerialLogRequest>,
+    ) -> Result<Response<Self::ReadSerialLogStream>, Status> {
+        stream::serial_log(&self.0, request.into_inner())
+            .await
+            .map(Response::new)
+    }
+
+    async fn open_tunnel(
+        &self,
+        request: Request<Streaming<v1::TunnelRequest>>,
+    ) -> Result<Response<Self::OpenTunnelStream>, Status> {
+        stream::tunnel(&self.0, request.into_inner())
+            .await
+            .map(Response::new)
+    }
+}

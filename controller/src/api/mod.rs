@@ -1,0 +1,19 @@
+//! What tenants and operators call: one file per noun. A handler checks fields,
+//! resolves names on a linearizable view, proposes one command and shows the
+//! result. It decides nothing that `apply` would not check again.
+
+pub mod billing;
+pub mod cluster;
+pub mod convert;
+pub mod field;
+pub mod image;
+pub mod instance;
+pub mod instance_type;
+pub mod launch;
+pub mod mutation;
+pub mod node;
+pub mod page;
+pub mod resolve;
+pub mod ssh_key;
+pub mod status;
+pub mod stream;

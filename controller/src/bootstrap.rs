@@ -1,0 +1,329 @@
+//! `bootstrap`: everything a new cluster needs before its first start: CA,
+//! certificates, secret, config files. Run once, by `cloudctl up` or an
+//! operator; it refuses to touch a directory that has been used.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use nube_types::NodeId;
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyPair, KeyUsagePurpose, SanType,
+};
+
+use crate::config::{Config, Member};
+use crate::identity::{self, Role};
+use crate::tls::SERVER_NAME;
+
+const CA_DAYS: i64 = 3650;
+const LEAF_DAYS: i64 = 397;
+const MEMBERS_MAX: u64 = 9;
+const NODES_MAX: u64 = 100;
+
+/// Makes a new cluster's CA, certificates, secret and config files.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Where to put everything; created if absent.
+    #[arg(long)]
+    pub dir: PathBuf,
+    /// How many controllers (1 to 9; odd numbers survive the most failures).
+    #[arg(long, default_value_t = 3)]
+    pub controllers: u64,
+    /// How many compute nodes (0 to 100).
+    #[arg(long, default_value_t = 2)]
+    pub nodes: u64,
+    /// Port of the first controller; the others follow.
+    #[arg(long, default_value_t = 7101)]
+    pub base_port: u16,
+    /// Address at which agents reach the controllers.
+    #[arg(long)]
+    pub underlay: std::net::IpAddr,
+    /// Memory that each node offers to guests.
+    #[arg(long)]
+    pub memory_mib_per_node: u64,
+    /// Cores that each node offers to guests.
+    #[arg(long)]
+    pub vcpus_per_node: u32,
+    /// Disk that each node offers to guests.
+    #[arg(long, default_value_t = 20 * 1024)]
+    pub disk_mib_per_node: u64,
+}
+
+/// Makes the files.
+pub fn run(args: &Args) -> anyhow::Result<()> {
+    anyhow::ensure!(
+        (1..=MEMBERS_MAX).contains(&args.controllers),
+        "controllers: 1 to {MEMBERS_MAX}"
+    );
+    anyhow::ensure!(args.nodes <= NODES_MAX, "nodes: at most {NODES_MAX}");
+    let pki = args.dir.join("pki");
+    anyhow::ensure!(
+        !pki.exists(),
+        "{} exists: this directory has a cluster",
+        pki.display()
+    );
+    fs::create_dir_all(&args.dir)?;
+    // Made under another name first: a crash half-way leaves no half cluster.
+    let fresh = args.dir.join("pki.new");
+    if fresh.exists() {
+        fs::remove_dir_all(&fresh).with_context(|| format!("removing {}", fresh.display()))?;
+    }
+    fs::create_dir_all(&fresh)?;
+    let cluster = Cluster::new()?;
+    write_public(&fresh.join("ca.pem"), &cluster.ca_pem)?;
+    write_secret(&fresh.join("ca.key"), &cluster.issuer.key().serialize_pem())?;
+    cluster
+        .leaf(Role::Operator, "admin")?
+        .write(&fresh, "operator")?;
+    for id in 1..=args.controllers {
+        write_controller(args, &cluster, id)?;
+    }
+    for number in 1..=args.nodes {
+        write_node(args, &cluster, number)?;
+    }
+    write_client(args)?;
+    fs::rename(&fresh, &pki)?;
+    println!(
+        "cluster {} is ready to start in {}",
+        cluster.id,
+        args.dir.display()
+    );
+    Ok(())
+}
+
+struct Cluster {
+    id: String,
+    secret: String,
+    ca_pem: String,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+struct Leaf {
+    certificate: String,
+    key: String,
+}
+
+fn validity(params: &mut CertificateParams, days: i64) -> anyhow::Result<()> {
+    let now = i64::try_from(crate::clock::now().seconds())?;
+    let at = |seconds: i64| {
+        rcgen::date_time_ymd(1970, 1, 1) + std::time::Duration::from_secs(seconds.unsigned_abs())
+    };
+    // An hour back: clocks of a new cluster may differ.
+    params.not_before = at(now - 3600);
+    params.not_after = at(now + days * 86_400);
+    Ok(())
+}
+
+impl Cluster {
+    fn new() -> anyhow::Result<Self> {
+        let id = hex::encode(rand::random::<[u8; 16]>());
+        let mut params = CertificateParams::default();
+        params.distinguished_name = DistinguishedName::new();
+        params
+            .distinguished_name
+            .push(DnType::CommonName, format!("Nube cluster {id}"));
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        validity(&mut params, CA_DAYS)?;
+        let key = KeyPair::generate()?;
+        let ca_pem = params.self_signed(&key)?.pem();
+        let secret = hex::encode(rand::random::<[u8; 32]>());
+        Ok(Self {
+            id,
+            secret,
+            ca_pem,
+            issuer: Issuer::new(params, key),
+        })
+    }
+
+    fn leaf(&self, role: Role, name: &str) -> anyhow::Result<Leaf> {
+        let mut params = CertificateParams::default();
+        params.distinguished_name = DistinguishedName::new();
+        params
+            .distinguished_name
+            .push(DnType::CommonName, format!("{} {name}", role.word()));
+        let uri = identity::uri(&self.id, role, name);
+        params.subject_alt_names.push(SanType::URI(uri.try_into()?));
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        if role == Role::Controller {
+            params
+                .subject_alt_names
+                .push(SanType::DnsName(SERVER_NAME.try_into()?));
+            params
+                .extended_key_usages
+                .push(ExtendedKeyUsagePurpose::ServerAuth);
+        }
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.is_ca = IsCa::ExplicitNoCa;
+        validity(&mut params, LEAF_DAYS)?;
+        let key = KeyPair::generate()?;
+        let certificate = params.signed_by(&key, &self.issuer)?.pem();
+        Ok(Leaf {
+            certificate,
+            key: key.serialize_pem(),
+        })
+    }
+}
+
+impl Leaf {
+    fn write(&self, dir: &Path, name: &str) -> anyhow::Result<()> {
+        write_public(&dir.join(format!("{name}.pem")), &self.certificate)?;
+        write_secret(&dir.join(format!("{name}.key")), &self.key)
+    }
+}
+
+fn write_public(path: &Path, text: &str) -> anyhow::Result<()> {
+    fs::write(path, text).with_context(|| format!("writing {}", path.display()))
+}
+
+fn write_secret(path: &Path, text: &str) -> anyhow::Result<()> {
+    let file = fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path);
+    let mut file = file.with_context(|| format!("creating {}", path.display()))?;
+    file.write_all(text.as_bytes())?;
+    Ok(file.sync_all()?)
+}
+
+fn port(args: &Args, id: u64) -> u64 {
+    u64::from(args.base_port) + id - 1
+}
+
+fn write_controller(args: &Args, cluster: &Cluster, id: u64) -> anyhow::Result<()> {
+    let dir = args.dir.join(format!("controller-{id}"));
+    fs::create_dir_all(&dir)?;
+    write_public(&dir.join("ca.pem"), &cluster.ca_pem)?;
+    cluster
+        .leaf(Role::Controller, &id.to_string())?
+        .write(&dir, "tls")?;
+    write_secret(&dir.join("cluster.secret"), &cluster.secret)?;
+    let member = |id| Member {
+        id,
+        address: format!("127.0.0.1:{}", port(args, id)),
+    };
+    let config = Config {
+        id,
+        cluster_id: cluster.id.clone(),
+        data_dir: "data".into(),
+        listen: vec![
+            format!("127.0.0.1:{}", port(args, id)),
+            std::net::SocketAddr::new(args.underlay, u16::try_from(port(args, id))?).to_string(),
+        ],
+        image_dir: "../images".into(),
+        ca: "ca.pem".into(),
+        certificate: "tls.pem".into(),
+        key: "tls.key".into(),
+        cluster_secret: "cluster.secret".into(),
+        members: (1..=args.controllers).map(member).collect(),
+    };
+    write_public(
+        &dir.join("controller.toml"),
+        &toml::to_string_pretty(&config)?,
+    )
+}
+
+/// `agent.toml` as the agent reads it; its own crate documents every key.
+#[derive(serde::Serialize)]
+struct AgentConfig {
+    node_id: String,
+    name: String,
+    zone: String,
+    data_dir: String,
+    controllers: Vec<String>,
+    vcpus: u32,
+    memory_mib: u64,
+    disk_mib: u64,
+    uid_base: u32,
+}
+
+fn write_node(args: &Args, cluster: &Cluster, number: u64) -> anyhow::Result<()> {
+    /// Guests run under uids of their own: ranges of nodes on one machine must
+    /// not meet.
+    const UID_FIRST: u32 = 200_000;
+    const UIDS_PER_NODE: u32 = 1_000;
+    let dir = args.dir.join(format!("node-{number}"));
+    fs::create_dir_all(&dir)?;
+    let node = NodeId(rand::random());
+    write_public(&dir.join("ca.pem"), &cluster.ca_pem)?;
+    cluster
+        .leaf(Role::Agent, &node.to_string())?
+        .write(&dir, "tls")?;
+    let controller = |id| {
+        let port = u16::try_from(port(args, id))?;
+        anyhow::Ok(std::net::SocketAddr::new(args.underlay, port).to_string())
+    };
+    let config = AgentConfig {
+        node_id: node.to_string(),
+        name: format!("node-{number}"),
+        zone: format!("zone-{number}"),
+        data_dir: "data".to_owned(),
+        controllers: (1..=args.controllers)
+            .map(controller)
+            .collect::<Result<_, _>>()?,
+        vcpus: args.vcpus_per_node,
+        memory_mib: args.memory_mib_per_node,
+        disk_mib: args.disk_mib_per_node,
+        uid_base: UID_FIRST + UIDS_PER_NODE * u32::try_from(number)?,
+    };
+    write_public(&dir.join("agent.toml"), &toml::to_string_pretty(&config)?)
+}
+
+/// `client.toml` as cloudctl reads it.
+#[derive(serde::Serialize)]
+struct ClientConfig {
+    endpoints: Vec<String>,
+    ca: String,
+    cert: String,
+    key: String,
+}
+
+fn write_client(args: &Args) -> anyhow::Result<()> {
+    let config = ClientConfig {
+        endpoints: (1..=args.controllers)
+            .map(|id| format!("127.0.0.1:{}", port(args, id)))
+            .collect(),
+        ca: "pki/ca.pem".to_owned(),
+        cert: "pki/operator.pem".to_owned(),
+        key: "pki/operator.key".to_owned(),
+    };
+    write_public(
+        &args.dir.join("client.toml"),
+        &toml::to_string_pretty(&config)?,
+    )
+}
+
+#[cfg(test)]
+mod test {
+    use super::*;
+
+    #[test]
+    fn bootstrap_writes_a_cluster_once() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let args = Args {
+            dir: dir.path().join("cell"),
+            controllers: 3,
+            nodes: 2,
+            base_port: 7101,
+            underlay: "10.213.0.1".parse().expect("an address"),
+            memory_mib_per_node: 1024,
+            vcpus_per_node: 2,
+            disk_mib_per_node: 1024,
+        };
+        run(&args).expect("a fresh directory");
+        let config =
+            Config::load(&args.dir.join("controller-2/controller.toml")).expect("readable");
+        assert_eq!((config.id, config.members.len()), (2, 3));
+        crate::secret::Secret::load(&config.cluster_secret).expect("a secret");
+        crate::tls::Tls::load(&config).expect("certificates");
+        assert!(
+            run(&args).is_err(),
+            "a second bootstrap must not replace the CA"
+        );
+    }
+}

@@ -1,0 +1,45 @@
+//! What every handler and loop of one controller works with.
+
+use std::sync::Arc;
+
+use nube_consensus::Handle;
+use nube_state::{Outcome, State};
+use tonic::Status;
+
+use crate::agents::Agents;
+use crate::api::status;
+use crate::blob::Blobs;
+use crate::config::Config;
+use crate::propose::Proposer;
+use crate::secret::Secret;
+use crate::view::Views;
+
+/// The parts, shared.
+pub struct Cell {
+    /// The config file.
+    pub config: Config,
+    /// Consensus.
+    pub raft: Handle<Outcome>,
+    /// The newest state.
+    pub views: Views,
+    /// The one way to change it.
+    pub proposer: Proposer,
+    /// Sessions of agents with this controller.
+    pub agents: Agents,
+    /// Image files.
+    pub blobs: Blobs,
+    /// Derived keys and seals.
+    pub secret: Secret,
+}
+
+impl Cell {
+    /// A view that holds everything acknowledged before this call (linearizable
+    /// by ReadIndex), on any controller.
+    pub async fn read(&self) -> Result<Arc<State>, Status> {
+        self.raft
+            .read_index()
+            .await
+            .map_err(|error| status::unavailable(&error))?;
+        Ok(self.views.now())
+    }
+}

@@ -1,0 +1,133 @@
+//! `controller.toml`. Unknown keys are refused: a typing error must not turn
+//! into a default.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use serde::{Deserialize, Serialize};
+
+/// Settings of one controller. Relative paths start at the file's directory.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// This member's number; never reused in a cluster.
+    pub id: u64,
+    /// 32 hexadecimal digits, drawn at bootstrap.
+    pub cluster_id: String,
+    /// Log, snapshots and store live here.
+    pub data_dir: PathBuf,
+    /// Addresses to listen on, `host:port`, for clients, agents and peers alike.
+    pub listen: Vec<String>,
+    /// Directory of image files, shared by the controllers or replicated below.
+    pub image_dir: PathBuf,
+    /// The cluster's CA certificate (PEM).
+    pub ca: PathBuf,
+    /// This controller's certificate (PEM).
+    pub certificate: PathBuf,
+    /// Its private key (PEM, mode 0600).
+    pub key: PathBuf,
+    /// 32 bytes in hexadecimal (mode 0600), the same on every controller: host
+    /// keys are derived from it and user-data is sealed with it.
+    pub cluster_secret: PathBuf,
+    /// Every member, this one included.
+    pub members: Vec<Member>,
+}
+
+/// One controller of the cluster.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Member {
+    /// Its number.
+    pub id: u64,
+    /// `host:port` where peers and clients reach it.
+    pub address: String,
+}
+
+impl Config {
+    /// Reads and checks a file.
+    pub fn load(path: &Path) -> anyhow::Result<Self> {
+        let text = std::fs::read_to_string(path)?;
+        let mut config: Self = toml::from_str(&text)?;
+        let base = path.parent().unwrap_or(Path::new(".")).to_owned();
+        for file in [
+            &mut config.data_dir,
+            &mut config.image_dir,
+            &mut config.ca,
+            &mut config.certificate,
+            &mut config.key,
+            &mut config.cluster_secret,
+        ] {
+            *file = base.join(&*file);
+        }
+        config.cluster_id_bytes()?;
+        anyhow::ensure!(
+            config.members.iter().any(|member| member.id == config.id),
+            "members: member {} (this controller) is missing",
+            config.id
+        );
+        anyhow::ensure!(
+            !config.listen.is_empty(),
+            "listen: at least one address is needed"
+        );
+        Ok(config)
+    }
+
+    /// The cluster id as bytes.
+    pub fn cluster_id_bytes(&self) -> anyhow::Result<[u8; 16]> {
+        let mut bytes = [0; 16];
+        hex::decode_to_slice(&self.cluster_id, &mut bytes)
+            .context("cluster_id: 32 hexadecimal digits are needed")?;
+        Ok(bytes)
+    }
+}
+
+#[cfg(test)]
+mod test {
+    use super::*;
+
+    const GOOD: &str = r#"
+        id = 1
+        cluster_id = "000102030405060708090a0b0c0d0e0f"
+        data_dir = "data"
+        listen = ["127.0.0.1:7101"]
+        image_dir = "/images"
+        ca = "ca.pem"
+        certificate = "tls.pem"
+        key = "tls.key"
+        cluster_secret = "cluster.secret"
+        [[members]]
+        id = 1
+        address = "127.0.0.1:7101"
+    "#;
+
+    fn load(text: &str) -> anyhow::Result<Config> {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let path = dir.path().join("controller.toml");
+        std::fs::write(&path, text).expect("a writable directory");
+        Config::load(&path)
+    }
+
+    #[test]
+    fn paths_start_at_the_file() {
+        let config = load(GOOD).expect("a good file");
+        assert!(config.data_dir.is_absolute() && config.data_dir.ends_with("data"));
+        assert_eq!(config.image_dir, PathBuf::from("/images"));
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        let cases = [
+            (GOOD.replace("listen =", "lisen ="), "lisen"),
+            (
+                GOOD.replace("id = 1\n        cluster", "id = 2\n        cluster"),
+                "members",
+            ),
+            (GOOD.replace("000102", "zz0102"), "cluster_id"),
+            (GOOD.replace("[\"127.0.0.1:7101\"]", "[]"), "listen"),
+        ];
+        for (text, word) in cases {
+            let error = format!("{:#}", load(&text).expect_err(word));
+            assert!(error.contains(word), "{word}: {error}");
+        }
+    }
+}

@@ -1,0 +1,25 @@
+//! The shell of a controller: everything with a clock, a socket or a disk. It
+//! decides nothing about instances: it checks, asks the pure rooms, proposes,
+//! and shows what was committed.
+//!
+//! Reading order: `server` (what is put together), `api` (tenants), `propose`
+//! (the one way in), `machine` (what an entry meets), `view` (what reads see),
+//! `agents` (hosts), `reconcile` (the leader's loops), `peer` (other replicas).
+
+pub mod agents;
+pub mod api;
+pub mod blob;
+pub mod bootstrap;
+pub mod cell;
+pub mod clock;
+pub mod config;
+pub mod identity;
+pub mod machine;
+pub mod peer;
+pub mod propose;
+pub mod reconcile;
+pub mod secret;
+pub mod server;
+pub mod store;
+pub mod tls;
+pub mod view;

@@ -1,0 +1,5 @@
+//! Other replicas: raft messages and snapshots both ways, and commands for the
+//! leader. Nothing here looks into what it carries.
+
+pub mod service;
+pub mod transport;

@@ -1,0 +1,136 @@
+//! The one way to change the cluster. Any controller takes a command: the
+//! leader appends it, others carry it to the leader. A lost leader means an
+//! unknown outcome, so the same envelope is sent again until the deadline: its
+//! request id makes that harmless.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use nube_consensus::{Handle, ProposeError};
+use nube_proto::peer::v1::ProposeRequest;
+use nube_proto::peer::v1::peer_service_client::PeerServiceClient;
+use nube_state::{Command, Envelope, Outcome, Request, codec};
+use tokio::time::Instant;
+use tonic::transport::Channel;
+
+use crate::clock;
+
+/// Longer than an election, shorter than a client's patience.
+const DEADLINE: Duration = Duration::from_secs(10);
+/// Between two attempts: a fraction of an election timeout.
+const PAUSE: Duration = Duration::from_millis(30);
+
+/// Why a command has no outcome.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// It may or may not take effect later; safe to send again.
+    #[error("no leader answered in time; the outcome is unknown, repeat the request")]
+    Unknown,
+    /// It was not taken.
+    #[error("{0}")]
+    Refused(ProposeError),
+}
+
+/// A committed command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Committed {
+    /// Its log index.
+    pub index: u64,
+    /// What the state machine answered.
+    pub outcome: Outcome,
+}
+
+/// Proposes here or at the leader.
+#[derive(Clone)]
+pub struct Proposer {
+    raft: Handle<Outcome>,
+    peers: BTreeMap<u64, Channel>,
+}
+
+impl Proposer {
+    /// `peers`: the other members' channels.
+    #[must_use]
+    pub fn new(raft: Handle<Outcome>, peers: BTreeMap<u64, Channel>) -> Self {
+        Self { raft, peers }
+    }
+
+    /// Commits a command and waits until it is applied on this controller as
+    /// well, so that its caller sees what it did.
+    pub async fn submit(
+        &self,
+        actor: &str,
+        request: Option<Request>,
+        command: Command,
+    ) -> Result<Committed, Error> {
+        let actor = actor.to_owned();
+        let envelope = Envelope {
+            request,
+            at: clock::now(),
+            actor,
+            command,
+        };
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            let attempt = tokio::time::timeout_at(deadline, self.attempt(&envelope)).await;
+            match attempt {
+                Ok(Ok(committed)) => return Ok(committed),
+                Ok(Err(error)) if !error.retryable() => return Err(Error::Refused(error)),
+                Ok(Err(_)) if Instant::now() + PAUSE < deadline => tokio::time::sleep(PAUSE).await,
+                Ok(Err(_)) | Err(_) => return Err(Error::Unknown),
+            }
+        }
+    }
+
+    async fn attempt(&self, envelope: &Envelope) -> Result<Committed, ProposeError> {
+        let status = self.raft.status();
+        if status.is_leader() {
+            return self.append(envelope.clone()).await;
+        }
+        let leader = status.leader;
+        let channel = leader.and_then(|id| self.peers.get(&id));
+        let channel = channel.ok_or(ProposeError::NotLeader { leader })?;
+        self.forward(channel.clone(), envelope).await
+    }
+
+    /// Appends on this controller, if it leads. The leader's clock is the one
+    /// that counts.
+    pub async fn append(&self, mut envelope: Envelope) -> Result<Committed, ProposeError> {
+        envelope.at = clock::now();
+        let applied = self
+            .raft
+            .propose(codec::encode_envelope(&envelope).into())
+            .await?;
+        Ok(Committed {
+            index: applied.index,
+            outcome: applied.reply,
+        })
+    }
+
+    async fn forward(
+        &self,
+        channel: Channel,
+        envelope: &Envelope,
+    ) -> Result<Committed, ProposeError> {
+        let request = ProposeRequest {
+            envelope: codec::encode_envelope(envelope).into(),
+        };
+        let answer = PeerServiceClient::new(channel).propose(request).await;
+        let answer = answer.map_err(|status| {
+            tracing::debug!("forwarding to the leader: {status}");
+            ProposeError::UnknownOutcome
+        })?;
+        let answer = answer.into_inner();
+        let outcome = codec::decode_outcome(&answer.outcome).map_err(|error| {
+            tracing::error!("the leader's answer cannot be read: {error}");
+            ProposeError::UnknownOutcome
+        })?;
+        // Read your writes: what was committed there is applied here next.
+        if self.raft.read_index().await.is_err() {
+            tracing::debug!("answering before entry {} is applied here", answer.index);
+        }
+        Ok(Committed {
+            index: answer.index,
+            outcome,
+        })
+    }
+}

@@ -1,0 +1,225 @@
+//! The composition root: recovers the state, starts consensus, and serves
+//! clients, agents and peers on the same ports, each behind its gate.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use futures::StreamExt;
+use nube_proto::agent::v1::agent_service_server::AgentServiceServer;
+use nube_proto::peer::v1::peer_service_server::PeerServiceServer;
+use nube_proto::v1::billing_service_server::BillingServiceServer;
+use nube_proto::v1::cluster_service_server::ClusterServiceServer;
+use nube_proto::v1::image_service_server::ImageServiceServer;
+use nube_proto::v1::instance_service_server::InstanceServiceServer;
+use nube_proto::v1::instance_type_service_server::InstanceTypeServiceServer;
+use nube_proto::v1::node_service_server::NodeServiceServer;
+use nube_proto::v1::ssh_key_service_server::SshKeyServiceServer;
+use nube_types::limits::MESSAGE_BYTES_MAX;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::Server;
+
+use crate::agents::Agents;
+use crate::blob::Blobs;
+use crate::cell::Cell;
+use crate::config::Config;
+use crate::identity::{Gate, Role};
+use crate::machine::Machine;
+use crate::peer::transport::Peers;
+use crate::propose::Proposer;
+use crate::secret::Secret;
+use crate::tls::Tls;
+use crate::{agents, api, peer, reconcile, store, view};
+
+/// Streams of one connection; a client with more opens another.
+const STREAMS_PER_CONNECTION: u32 = 1_024;
+/// hyper's graceful shutdown may wait for ever on an idle client.
+const SHUTDOWN: Duration = Duration::from_secs(3);
+const TRANSFER: Duration = Duration::from_secs(2);
+
+/// Runs until SIGTERM or SIGINT.
+pub async fn run(config: Config) -> anyhow::Result<()> {
+    let listeners = listen(&config).await?;
+    let tls = Tls::load(&config)?;
+    let cell = start(config, &tls).await?;
+    // From here on a panic anywhere must not leave half a controller running.
+    abort_on_panic();
+    let loops = tokio::spawn(reconcile::run(Arc::clone(&cell)));
+    let server = serve(Arc::clone(&cell), &tls, listeners)?;
+    tracing::info!(id = cell.config.id, listen = ?cell.config.listen, "controller is serving");
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        result = server => result.context("serving")?,
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    tracing::info!("controller is stopping");
+    loops.abort();
+    stop(&cell).await;
+    Ok(())
+}
+
+/// Hands leadership over first: that costs a round trip where a silent stop
+/// costs everyone an election timeout.
+async fn stop(cell: &Cell) {
+    if cell.raft.status().is_leader() {
+        let transfer = tokio::time::timeout(TRANSFER, cell.raft.transfer_leader(None)).await;
+        if !matches!(transfer, Ok(Ok(_))) {
+            tracing::warn!("leadership was not handed over before the stop");
+        }
+    }
+    if tokio::time::timeout(SHUTDOWN, cell.raft.shutdown())
+        .await
+        .is_err()
+    {
+        tracing::warn!("consensus did not stop in time; the log is recovered at the next start");
+    }
+}
+
+fn abort_on_panic() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        report(panic);
+        std::process::abort();
+    }));
+}
+
+async fn listen(config: &Config) -> anyhow::Result<Vec<TcpListener>> {
+    let mut listeners = Vec::new();
+    for address in &config.listen {
+        let listener = TcpListener::bind(address).await;
+        listeners.push(listener.with_context(|| format!("listening on {address}"))?);
+    }
+    Ok(listeners)
+}
+
+async fn start(config: Config, tls: &Tls) -> anyhow::Result<Arc<Cell>> {
+    std::fs::create_dir_all(&config.data_dir)?;
+    let (writer, state) = store::open(&config.data_dir.join("store"))?;
+    tracing::info!(index = state.index, "state read from the store");
+    let (publisher, views) = view::channel(state.clone());
+    let mut channels = BTreeMap::new();
+    for member in config
+        .members
+        .iter()
+        .filter(|member| member.id != config.id)
+    {
+        channels.insert(member.id, tls.channel(&member.address)?);
+    }
+    let peers = Arc::new(Peers::start(channels.clone()));
+    let mut raft = nube_consensus::Config::new(
+        config.id,
+        config.cluster_id_bytes()?,
+        config.data_dir.join("raft"),
+    );
+    raft.initial_voters = config.members.iter().map(|member| member.id).collect();
+    let machine = Machine::new(state, publisher, writer);
+    let transport: Arc<dyn nube_consensus::Transport> = peers.clone();
+    let raft = tokio::task::spawn_blocking(move || nube_consensus::start(raft, machine, transport))
+        .await?
+        .context("starting consensus")?;
+    peers.attach(raft.clone());
+    Ok(Arc::new(Cell {
+        proposer: Proposer::new(raft.clone(), channels),
+        raft,
+        views,
+        agents: Agents::default(),
+        blobs: Blobs::local(&config.image_dir)?,
+        secret: Secret::load(&config.cluster_secret)?,
+        config,
+    }))
+}
+
+macro_rules! gated {
+    ($server:ident, $service:expr, $gate:expr) => {
+        InterceptedService::new(
+            $server::new($service).max_decoding_message_size(MESSAGE_BYTES_MAX),
+            $gate.clone(),
+        )
+    };
+}
+
+type Serving = futures::future::BoxFuture<'static, Result<(), tonic::transport::Error>>;
+
+fn serve(cell: Arc<Cell>, tls: &Tls, listeners: Vec<TcpListener>) -> anyhow::Result<Serving> {
+    let gate = |role| Gate::new(&cell.config.cluster_id, role);
+    let (operator, agent, controller) = (
+        gate(Role::Operator),
+        gate(Role::Agent),
+        gate(Role::Controller),
+    );
+    let (health, health_service) = tonic_health::server::health_reporter();
+    tokio::spawn(async move {
+        health
+            .set_service_status("", tonic_health::ServingStatus::Serving)
+            .await;
+    });
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(nube_proto::DESCRIPTORS)
+        .build_v1()?;
+    let shared = || Arc::clone(&cell);
+    let router = Server::builder()
+        .tls_config(tls.server())?
+        .tcp_nodelay(true)
+        .max_concurrent_streams(STREAMS_PER_CONNECTION)
+        .http2_keepalive_interval(Some(Duration::from_secs(5)))
+        .http2_keepalive_timeout(Some(Duration::from_secs(5)))
+        .add_service(health_service)
+        .add_service(InterceptedService::new(reflection, operator.clone()))
+        .add_service(gated!(
+            InstanceServiceServer,
+            api::instance::Service(shared()),
+            operator
+        ))
+        .add_service(gated!(
+            InstanceTypeServiceServer,
+            api::instance_type::Service(shared()),
+            operator
+        ))
+        .add_service(gated!(
+            ImageServiceServer,
+            api::image::Service(shared()),
+            operator
+        ))
+        .add_service(gated!(
+            SshKeyServiceServer,
+            api::ssh_key::Service(shared()),
+            operator
+        ))
+        .add_service(gated!(
+            NodeServiceServer,
+            api::node::Service(shared()),
+            operator
+        ))
+        .add_service(gated!(
+            BillingServiceServer,
+            api::billing::Service(shared()),
+            operator
+        ))
+        .add_service(gated!(
+            ClusterServiceServer,
+            api::cluster::Service(shared()),
+            operator
+        ))
+        .add_service(gated!(
+            AgentServiceServer,
+            agents::service::Service(shared()),
+            agent
+        ))
+        .add_service(gated!(
+            PeerServiceServer,
+            peer::service::Service(shared()),
+            controller
+        ));
+    let incoming = futures::stream::select_all(
+        listeners
+            .into_iter()
+            .map(|listener| TcpListenerStream::new(listener).boxed()),
+    );
+    Ok(Box::pin(router.serve_with_incoming(incoming)))
+}

@@ -1,0 +1,75 @@
+//! The one way in: an entry of the log meets the state.
+
+use crate::command::{Command, Envelope, Tick};
+use crate::outcome::{Outcome, Refusal};
+use crate::state::{self, State};
+use crate::{image, instance, network, node, request, ssh_key};
+
+/// Applies the entry at `index`. Deterministic; synchronous; no I/O.
+///
+/// A refusal has no effect but time: nothing is half-made. An entry that is
+/// applied already (a replay that starts early) must not be offered again.
+///
+/// # Panics
+/// When `index` does not grow: the caller lost its place, and going on would
+/// make this replica differ from the others.
+pub fn apply(state: &mut State, index: u64, envelope: &Envelope) -> Outcome {
+    assert!(index > state.index, "entry {index} after {}", state.index);
+    state.index = index;
+    state.time = state.time.max(envelope.at);
+    if let Some(request) = &envelope.request
+        && let Some(known) = request::recall(state, request)
+    {
+        return known;
+    }
+    match run(state, &envelope.command) {
+        Ok(outcome) => {
+            if let Some(request) = envelope.request {
+                request::remember(state, request, outcome.clone());
+            }
+            outcome
+        }
+        Err(refusal) => Outcome::Refused(refusal),
+    }
+}
+
+fn run(state: &mut State, command: &Command) -> Result<Outcome, Refusal> {
+    if let Command::InitCluster(command) = command {
+        return state::init(state, command);
+    }
+    if state.cluster.is_none() {
+        return Err(Refusal::Initialisation("not initialised yet".to_owned()));
+    }
+    match command {
+        Command::InitCluster(_) => unreachable!("handled above"),
+        Command::Tick(tick) => Ok(advance(state, tick)),
+        Command::ImportSshKey(command) => ssh_key::import(state, command),
+        Command::DeleteSshKey(project, id) => ssh_key::delete(state, *project, *id),
+        Command::RegisterImage(command) => image::register(state, command),
+        Command::DeleteImage(project, id) => image::delete(state, *project, *id),
+        Command::RegisterNode(facts) => node::register(state, facts),
+        Command::SetNodeReachable(command) => node::set_reachable(state, command),
+        Command::SetNodeDrained(node, drained) => node::set_drained(state, *node, *drained),
+        Command::LaunchInstances(command) => instance::launch::launch(state, command),
+        Command::ChangeInstance(command) => instance::wish::change(state, command),
+        Command::ReportInstances(command) => instance::observe::report(state, command),
+    }
+}
+
+fn advance(state: &mut State, tick: &Tick) -> Outcome {
+    let time = state.time;
+    for seen in &tick.seen {
+        let at = seen.at.min(time);
+        if state
+            .nodes
+            .get(&seen.node)
+            .is_some_and(|node| at > node.last_seen)
+        {
+            state.nodes.update(&seen.node, |node| node.prove(at));
+        }
+    }
+    instance::life::advance(state);
+    network::expire(state);
+    request::expire(state);
+    Outcome::Done
+}

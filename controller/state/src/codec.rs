@@ -1,0 +1,344 @@
+//! Every persistent form in one place: commands, outcomes, snapshots, store
+//! keys, and the state hash. Records are CBOR with numbered fields
+//! (RFC 8949 through minicbor): numbers are append-only, so an old snapshot is
+//! read by a new version. Encoding is canonical: equal states, equal bytes.
+
+use minicbor::{Decode, Encode};
+use nube_billing::PriceBook;
+use nube_types::TimestampMs;
+
+use crate::command::Envelope;
+use crate::outcome::Outcome;
+use crate::state::{Cluster, Derived, State};
+use crate::table::{Record, Table, store_key};
+
+/// Version of everything in this file. A replica that meets a newer one stops.
+pub const FORMAT: u8 = 1;
+
+/// Store key of the singletons; no table has number 0.
+pub const META_KEY: &[u8] = &[0];
+
+/// Why bytes are not what they should be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CodecError {
+    /// Written by a newer version: this replica must not guess.
+    #[error("format {found} is not format {FORMAT}")]
+    Format {
+        /// What was found.
+        found: u8,
+    },
+    /// Not what was expected there.
+    #[error("malformed {what}: {cause}")]
+    Malformed {
+        /// What was read.
+        what: &'static str,
+        /// What is wrong.
+        cause: String,
+    },
+}
+
+fn malformed(what: &'static str) -> impl Fn(minicbor::decode::Error) -> CodecError {
+    move |cause| CodecError::Malformed {
+        what,
+        cause: cause.to_string(),
+    }
+}
+
+fn versioned(value: &impl Encode<()>) -> Vec<u8> {
+    let mut bytes = vec![FORMAT];
+    minicbor::encode(value, &mut bytes).expect("encoding into memory has no way to fail");
+    bytes
+}
+
+fn unversioned(bytes: &[u8]) -> Result<&[u8], CodecError> {
+    match bytes.split_first() {
+        Some((&FORMAT, rest)) => Ok(rest),
+        Some((&found, _)) => Err(CodecError::Format { found }),
+        None => Err(CodecError::Format { found: 0 }),
+    }
+}
+
+/// Reads one value that must be all there is.
+fn whole<'b, T: Decode<'b, ()>>(bytes: &'b [u8], what: &'static str) -> Result<T, CodecError> {
+    let mut decoder = minicbor::Decoder::new(bytes);
+    let value = decoder.decode().map_err(malformed(what))?;
+    if decoder.position() != bytes.len() {
+        return Err(CodecError::Malformed {
+            what,
+            cause: "bytes are left over".to_owned(),
+        });
+    }
+    Ok(value)
+}
+
+/// A log entry's bytes.
+#[must_use]
+pub fn encode_envelope(envelope: &Envelope) -> Vec<u8> {
+    versioned(envelope)
+}
+
+/// Reads a log entry. What would not be written the same way is refused: CBOR
+/// readers skip fields that they do not know, and a replica that skips what the
+/// others apply is no replica any more (A8).
+pub fn decode_envelope(bytes: &[u8]) -> Result<Envelope, CodecError> {
+    let envelope = whole(unversioned(bytes)?, "command")?;
+    if encode_envelope(&envelope) != bytes {
+        let cause = "it is not what this version would write".to_owned();
+        return Err(CodecError::Malformed {
+            what: "command",
+            cause,
+        });
+    }
+    Ok(envelope)
+}
+
+/// An outcome's bytes, for the controller that forwarded the command.
+#[must_use]
+pub fn encode_outcome(outcome: &Outcome) -> Vec<u8> {
+    versioned(outcome)
+}
+
+/// Reads an outcome.
+pub fn decode_outcome(bytes: &[u8]) -> Result<Outcome, CodecError> {
+    whole(unversioned(bytes)?, "outcome")
+}
+
+/// The singletons.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+struct Meta {
+    #[n(0)]
+    index: u64,
+    #[n(1)]
+    time: TimestampMs,
+    #[n(2)]
+    cluster: Option<Cluster>,
+    #[n(3)]
+    mac_count: u64,
+    #[n(4)]
+    prices: PriceBook,
+}
+
+impl Meta {
+    fn of(state: &State) -> Self {
+        Self {
+            index: state.index,
+            time: state.time,
+            cluster: state.cluster,
+            mac_count: state.mac_count,
+            prices: state.prices.clone(),
+        }
+    }
+
+    fn into_state(self) -> State {
+        State {
+            index: self.index,
+            time: self.time,
+            cluster: self.cluster,
+            mac_count: self.mac_count,
+            prices: self.prices,
+            ..State::default()
+        }
+    }
+}
+
+/// The singletons' bytes, stored under [`META_KEY`] in the same batch as the
+/// changes they go with.
+#[must_use]
+pub fn encode_meta(state: &State) -> Vec<u8> {
+    versioned(&Meta::of(state))
+}
+
+/// Hash of all that is known: index and time are left out, so that a state in
+/// which nothing happens keeps its hash. Equal on every replica at an index.
+#[must_use]
+pub fn state_hash(state: &State) -> [u8; 32] {
+    let mut meta = Meta::of(state);
+    meta.index = 0;
+    meta.time = TimestampMs(0);
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&versioned(&meta));
+    for lanes in digests(state) {
+        for lane in lanes {
+            hasher.update(&lane.to_be_bytes());
+        }
+    }
+    *hasher.finalize().as_bytes()
+}
+
+fn digests(state: &State) -> [[u64; 4]; 10] {
+    [
+        state.ssh_keys.digest(),
+        state.images.digest(),
+        state.instance_types.digest(),
+        state.networks.digest(),
+        state.released.digest(),
+        state.requests.digest(),
+        state.nodes.digest(),
+        state.instances.digest(),
+        state.usage.digest(),
+        state.transitions.digest(),
+    ]
+}
+
+/// The whole state as canonical bytes.
+#[must_use]
+pub fn encode_snapshot(state: &State) -> Vec<u8> {
+    let mut bytes = vec![FORMAT];
+    let mut encoder = minicbor::Encoder::new(&mut bytes);
+    encoder
+        .encode(Meta::of(state))
+        .expect("encoding into memory has no way to fail");
+    encode_table(&mut encoder, &state.ssh_keys);
+    encode_table(&mut encoder, &state.images);
+    encode_table(&mut encoder, &state.instance_types);
+    encode_table(&mut encoder, &state.networks);
+    encode_table(&mut encoder, &state.released);
+    encode_table(&mut encoder, &state.requests);
+    encode_table(&mut encoder, &state.nodes);
+    encode_table(&mut encoder, &state.instances);
+    encode_table(&mut encoder, &state.usage);
+    encode_table(&mut encoder, &state.transitions);
+    bytes
+}
+
+fn encode_table<R: Record>(encoder: &mut minicbor::Encoder<&mut Vec<u8>>, table: &Table<R>) {
+    const WHY: &str = "encoding into memory has no way to fail";
+    encoder.array(table.len() as u64).expect(WHY);
+    for record in table.iter() {
+        encoder.encode(record).expect(WHY);
+    }
+}
+
+/// Reads a whole state.
+pub fn decode_snapshot(bytes: &[u8]) -> Result<State, CodecError> {
+    let mut decoder = minicbor::Decoder::new(unversioned(bytes)?);
+    let wrong = malformed("snapshot");
+    let meta: Meta = decoder.decode().map_err(&wrong)?;
+    let mut state = meta.into_state();
+    decode_table(&mut decoder, &mut state.ssh_keys)?;
+    decode_table(&mut decoder, &mut state.images)?;
+    decode_table(&mut decoder, &mut state.instance_types)?;
+    decode_table(&mut decoder, &mut state.networks)?;
+    decode_table(&mut decoder, &mut state.released)?;
+    decode_table(&mut decoder, &mut state.requests)?;
+    decode_table(&mut decoder, &mut state.nodes)?;
+    decode_table(&mut decoder, &mut state.instances)?;
+    decode_table(&mut decoder, &mut state.usage)?;
+    decode_table(&mut decoder, &mut state.transitions)?;
+    if decoder.position() + 1 != bytes.len() {
+        let cause = "bytes are left over".to_owned();
+        return Err(CodecError::Malformed {
+            what: "snapshot",
+            cause,
+        });
+    }
+    finish(&mut state);
+    Ok(state)
+}
+
+fn decode_table<R: Record>(
+    decoder: &mut minicbor::Decoder<'_>,
+    table: &mut Table<R>,
+) -> Result<(), CodecError> {
+    let wrong = malformed("snapshot table");
+    let count = decoder.array().map_err(&wrong)?.unwrap_or(0);
+    let mut last: Option<R::Key> = None;
+    for _ in 0..count {
+        let record: R = decoder.decode().map_err(&wrong)?;
+        let key = record.key();
+        if last.is_some_and(|last| last >= key) {
+            let cause = "records are not in key order".to_owned();
+            return Err(CodecError::Malformed {
+                what: "snapshot table",
+                cause,
+            });
+        }
+        last = Some(key);
+        table.put(record);
+    }
+    Ok(())
+}
+
+/// Every record as the store keeps it; the singletons come from [`encode_meta`].
+pub fn rows(state: &State) -> impl Iterator<Item = (Vec<u8>, Vec<u8>)> {
+    let keys_to_types = state.ssh_keys.rows().chain(state.images.rows());
+    let to_networks = keys_to_types
+        .chain(state.instance_types.rows())
+        .chain(state.networks.rows());
+    let to_nodes = to_networks
+        .chain(state.released.rows())
+        .chain(state.requests.rows())
+        .chain(state.nodes.rows());
+    to_nodes
+        .chain(state.instances.rows())
+        .chain(state.usage.rows())
+        .chain(state.transitions.rows())
+}
+
+/// Reads a state from the store's rows (key, value), in any order.
+pub fn decode_rows<K: AsRef<[u8]>, V: AsRef<[u8]>>(
+    rows: impl Iterator<Item = (K, V)>,
+) -> Result<State, CodecError> {
+    let mut state = State::default();
+    let mut meta = None;
+    for (key, value) in rows {
+        let (key, value) = (key.as_ref(), value.as_ref());
+        if key == META_KEY {
+            meta = Some(whole::<Meta>(unversioned(value)?, "store singletons")?);
+        } else {
+            decode_row(&mut state, key, value)?;
+        }
+    }
+    let Some(meta) = meta else {
+        let cause = "no singletons".to_owned();
+        return Err(CodecError::Malformed {
+            what: "store",
+            cause,
+        });
+    };
+    (state.index, state.time) = (meta.index, meta.time);
+    (state.cluster, state.mac_count, state.prices) = (meta.cluster, meta.mac_count, meta.prices);
+    finish(&mut state);
+    Ok(state)
+}
+
+fn decode_row(state: &mut State, key: &[u8], value: &[u8]) -> Result<(), CodecError> {
+    match key.first().copied().unwrap_or_default() {
+        1 => put_row(&mut state.ssh_keys, key, value),
+        2 => put_row(&mut state.images, key, value),
+        3 => put_row(&mut state.instance_types, key, value),
+        4 => put_row(&mut state.networks, key, value),
+        5 => put_row(&mut state.released, key, value),
+        6 => put_row(&mut state.requests, key, value),
+        7 => put_row(&mut state.nodes, key, value),
+        8 => put_row(&mut state.instances, key, value),
+        9 => put_row(&mut state.usage, key, value),
+        10 => put_row(&mut state.transitions, key, value),
+        table => {
+            let cause = format!("unknown table {table}");
+            Err(CodecError::Malformed {
+                what: "store row",
+                cause,
+            })
+        }
+    }
+}
+
+fn put_row<R: Record>(table: &mut Table<R>, key: &[u8], value: &[u8]) -> Result<(), CodecError> {
+    let record: R = whole(value, "store row")?;
+    if store_key::<R>(&record.key()) != key {
+        let cause = "the record of another key".to_owned();
+        return Err(CodecError::Malformed {
+            what: "store row",
+            cause,
+        });
+    }
+    table.put(record);
+    Ok(())
+}
+
+/// What was read is in the store already: nothing has changed.
+fn finish(state: &mut State) {
+    state.take_changes();
+    state.derived = Derived::rebuild(state);
+}

@@ -1,0 +1,332 @@
+//! What may be asked of the state machine. Variants and fields are numbered and
+//! append-only: a number is never reused, a new field is optional.
+
+use minicbor::{Decode, Encode};
+use nube_types::{
+    ImageId, InstanceId, Labels, Mib, Name, NetworkId, NodeId, PlacementEpoch, ProjectId,
+    RequestId, SshKeyId, TimestampMs,
+};
+
+use crate::image::{Blob, DiskFormat};
+use crate::instance::{InstanceStage, InstanceState};
+use crate::node::NodeFacts;
+
+/// One log entry.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Envelope {
+    /// Absent for the control plane's own commands, which are safe to repeat.
+    #[n(0)]
+    pub request: Option<Request>,
+    /// The proposing leader's clock; clamped so that it never goes back.
+    #[n(1)]
+    pub at: TimestampMs,
+    /// Who asked, as `operator/admin`; for people and the audit.
+    #[n(2)]
+    pub actor: String,
+    /// What is asked.
+    #[n(3)]
+    pub command: Command,
+}
+
+/// A client's claim that this is one and the same mutation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub struct Request {
+    /// In whose name; ids of different projects do not meet.
+    #[n(0)]
+    pub project: ProjectId,
+    /// The client's id.
+    #[n(1)]
+    pub id: RequestId,
+    /// Hash of method and parameters: the same id with others is refused.
+    #[cbor(n(2), with = "minicbor::bytes")]
+    pub parameters: [u8; 16],
+}
+
+/// Everything that can change the state.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub enum Command {
+    /// First entry of a cluster; refused when repeated.
+    #[n(0)]
+    InitCluster(#[n(0)] InitCluster),
+    /// Time goes on; proven liveness of nodes is kept.
+    #[n(1)]
+    Tick(#[n(0)] Tick),
+    /// Registers a checked public key.
+    #[n(2)]
+    ImportSshKey(#[n(0)] ImportSshKey),
+    /// Forgets a key; guests keep it.
+    #[n(3)]
+    DeleteSshKey(#[n(0)] ProjectId, #[n(1)] SshKeyId),
+    /// Makes an image of stored files.
+    #[n(4)]
+    RegisterImage(#[n(0)] RegisterImage),
+    /// Refused while instances use it.
+    #[n(5)]
+    DeleteImage(#[n(0)] ProjectId, #[n(1)] ImageId),
+    /// An agent said hello, or its facts changed.
+    #[n(6)]
+    RegisterNode(#[n(0)] NodeFacts),
+    /// The leader lost or regained an agent.
+    #[n(7)]
+    SetNodeReachable(#[n(0)] SetNodeReachable),
+    /// An operator takes a node out of placement, or back.
+    #[n(8)]
+    SetNodeDrained(#[n(0)] NodeId, #[n(1)] bool),
+    /// Creates all of these instances, or none.
+    #[n(9)]
+    LaunchInstances(#[n(0)] LaunchInstances),
+    /// A wish about one instance.
+    #[n(10)]
+    ChangeInstance(#[n(0)] ChangeInstance),
+    /// What an agent sees.
+    #[n(11)]
+    ReportInstances(#[n(0)] ReportInstances),
+}
+
+/// See [`Command::InitCluster`].
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct InitCluster {
+    /// Drawn at bootstrap; in every certificate and message.
+    #[cbor(n(0), with = "minicbor::bytes")]
+    pub cluster_id: [u8; 16],
+    /// The project `default`.
+    #[n(1)]
+    pub project: ProjectId,
+    /// Its network.
+    #[n(2)]
+    pub network: NetworkId,
+}
+
+/// See [`Command::Tick`].
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Tick {
+    /// Nodes that proved themselves, and when (leader's clock).
+    #[n(0)]
+    pub seen: Vec<NodeSeen>,
+}
+
+/// A node was alive at this instant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub struct NodeSeen {
+    /// Which.
+    #[n(0)]
+    pub node: NodeId,
+    /// When.
+    #[n(1)]
+    pub at: TimestampMs,
+}
+
+/// See [`Command::ImportSshKey`].
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct ImportSshKey {
+    /// Owner.
+    #[n(0)]
+    pub project: ProjectId,
+    /// Drawn by the proposer.
+    #[n(1)]
+    pub id: SshKeyId,
+    /// Unique in the project.
+    #[n(2)]
+    pub name: Name,
+    /// OpenSSH form without options.
+    #[n(3)]
+    pub public_key: String,
+    /// `SHA256:…`, unique in the project.
+    #[n(4)]
+    pub fingerprint: String,
+    /// As `ssh-ed25519`.
+    #[n(5)]
+    pub algorithm: String,
+}
+
+/// See [`Command::RegisterImage`].
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct RegisterImage {
+    /// Owner.
+    #[n(0)]
+    pub project: ProjectId,
+    /// Drawn by the proposer.
+    #[n(1)]
+    pub id: ImageId,
+    /// Unique in the project.
+    #[n(2)]
+    pub name: Name,
+    /// Free text.
+    #[n(3)]
+    pub version: String,
+    /// `x86_64`.
+    #[n(4)]
+    pub architecture: String,
+    /// Login user.
+    #[n(5)]
+    pub user: String,
+    /// Root disk.
+    #[n(6)]
+    pub disk: Blob,
+    /// How it is stored.
+    #[n(7)]
+    pub disk_format: DiskFormat,
+    /// As the guest sees it.
+    #[n(8)]
+    pub virtual_size_bytes: u64,
+    /// Direct boot when both are here.
+    #[n(9)]
+    pub kernel: Option<Blob>,
+    /// See `kernel`.
+    #[n(10)]
+    pub initrd: Option<Blob>,
+    /// Printable ASCII.
+    #[n(11)]
+    pub cmdline: String,
+    /// Smaller types are refused.
+    #[n(12)]
+    pub memory_min: Mib,
+    /// Smaller types are refused.
+    #[n(13)]
+    pub disk_min: Mib,
+}
+
+/// See [`Command::SetNodeReachable`].
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct SetNodeReachable {
+    /// Which.
+    #[n(0)]
+    pub node: NodeId,
+    /// What it is now.
+    #[n(1)]
+    pub reachable: bool,
+    /// The last instant it was proven alive.
+    #[n(2)]
+    pub last_seen: TimestampMs,
+}
+
+/// See [`Command::LaunchInstances`].
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct LaunchInstances {
+    /// Owner and payer.
+    #[n(0)]
+    pub project: ProjectId,
+    /// Name of the type.
+    #[n(1)]
+    pub instance_type: String,
+    /// What they boot.
+    #[n(2)]
+    pub image: ImageId,
+    /// Who may log in.
+    #[n(3)]
+    pub ssh_keys: Vec<SshKeyId>,
+    /// Sealed by the proposer: the log never holds it in clear.
+    #[cbor(n(4), with = "minicbor::bytes")]
+    pub user_data_sealed: Vec<u8>,
+    /// Checked labels.
+    #[n(5)]
+    pub labels: Labels,
+    /// Each with its host: chosen outside, checked again here.
+    #[n(6)]
+    pub instances: Vec<NewInstance>,
+}
+
+/// One instance to create.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct NewInstance {
+    /// Drawn by the proposer.
+    #[n(0)]
+    pub id: InstanceId,
+    /// Unique among the project's living instances.
+    #[n(1)]
+    pub name: Name,
+    /// The scheduler's choice.
+    #[n(2)]
+    pub node: NodeId,
+    /// Derived by the proposer from the cluster secret and the id; the private
+    /// half is never in the log.
+    #[n(3)]
+    pub ssh_host_public_key: String,
+}
+
+/// See [`Command::ChangeInstance`].
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct ChangeInstance {
+    /// Owner; another project's instance is absent.
+    #[n(0)]
+    pub project: ProjectId,
+    /// Which.
+    #[n(1)]
+    pub instance: InstanceId,
+    /// What is wished.
+    #[n(2)]
+    pub wish: Wish,
+    /// Skip the power button.
+    #[n(3)]
+    pub force: bool,
+}
+
+/// What an owner may wish.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[cbor(index_only)]
+pub enum Wish {
+    /// Legal unless deleted.
+    #[n(0)]
+    Start,
+    /// Legal unless deleted.
+    #[n(1)]
+    Stop,
+    /// Legal while running.
+    #[n(2)]
+    Reboot,
+    /// Always legal.
+    #[n(3)]
+    Delete,
+}
+
+/// See [`Command::ReportInstances`].
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct ReportInstances {
+    /// Who reports; only what is placed there changes.
+    #[n(0)]
+    pub node: NodeId,
+    /// Grows with each start of the agent.
+    #[n(1)]
+    pub agent_epoch: u64,
+    /// Grows with each report of that epoch.
+    #[n(2)]
+    pub sequence: u64,
+    /// Instances not listed do not exist there.
+    #[n(3)]
+    pub full: bool,
+    /// What is seen.
+    #[n(4)]
+    pub observed: Vec<Observed>,
+    /// Found on the host and explained by nothing.
+    #[n(5)]
+    pub unknown: Vec<String>,
+}
+
+/// What an agent sees of one instance.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Observed {
+    /// Which.
+    #[n(0)]
+    pub instance: InstanceId,
+    /// Of which placement; another one's report changes nothing.
+    #[n(1)]
+    pub epoch: PlacementEpoch,
+    /// The newest fulfilled wish.
+    #[n(2)]
+    pub applied_generation: u64,
+    /// What it is.
+    #[n(3)]
+    pub state: InstanceState,
+    /// How far it has come.
+    #[n(4)]
+    pub stage: InstanceStage,
+    /// For people.
+    #[n(5)]
+    pub reason: String,
+    /// It ended while no agent watched.
+    #[n(6)]
+    pub found_dead: bool,
+    /// Reboots fulfilled.
+    #[n(7)]
+    pub reboot_count: u64,
+}

@@ -1,0 +1,139 @@
+//! What must be true of the state at every log index (numbers as in
+//! ARCHITECTURE.md). Tests and simulations call this after each entry; it costs
+//! a walk over everything, so a live controller calls it only when asked.
+
+use std::collections::BTreeSet;
+
+use crate::codec;
+use crate::instance::{DesiredState, InstanceState};
+use crate::state::{Derived, State};
+
+/// Every broken invariant as a sentence that starts with its number.
+#[must_use]
+pub fn broken(state: &State) -> Vec<String> {
+    let mut found = Vec::new();
+    capacity(state, &mut found);
+    uniqueness(state, &mut found);
+    life(state, &mut found);
+    usage(state, &mut found);
+    derived(state, &mut found);
+    found
+}
+
+/// C2: reserved never exceeds what a node offers, unless its agent came back with
+/// less; then nothing is added (see `Node::oversold`).
+fn capacity(state: &State, found: &mut Vec<String>) {
+    for node in state.nodes.iter() {
+        let used = state.node_use(node.facts.id);
+        if node.exceeded_by(&used) != node.oversold {
+            found.push(format!(
+                "C2: node {} is oversubscribed: {used:?}",
+                node.facts.name
+            ));
+        }
+    }
+}
+
+/// H: wish and state fit each other, so that each instance has a way on.
+fn life(state: &State, found: &mut Vec<String>) {
+    use InstanceState as S;
+    for instance in state.instances.iter() {
+        let fits = match instance.desired {
+            DesiredState::Running => {
+                matches!(
+                    instance.state,
+                    S::Pending | S::Starting | S::Running | S::Stopping | S::Failed
+                )
+            }
+            DesiredState::Stopped => matches!(instance.state, S::Stopping | S::Stopped | S::Failed),
+            DesiredState::Deleted => matches!(instance.state, S::Deleting | S::Deleted),
+        };
+        let owes = !instance.host_owes_cleanup || instance.state == S::Deleted;
+        if !fits || !owes || instance.applied_generation > instance.generation {
+            found.push(format!("H: {} is {:?}", instance.id, instance.state));
+        }
+    }
+}
+
+/// C3: no address, MAC or living name twice.
+fn uniqueness(state: &State, found: &mut Vec<String>) {
+    let (mut addresses, mut macs, mut names) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+    for instance in state.instances.iter() {
+        if instance.holds_place() && !addresses.insert((instance.network, instance.address)) {
+            found.push(format!("C3: address of {} is held twice", instance.id));
+        }
+        if !macs.insert(instance.mac) {
+            found.push(format!("C3: MAC of {} is used twice", instance.id));
+        }
+        let place = (instance.network, instance.address);
+        if instance.holds_place() && state.released.get(&place).is_some() {
+            found.push(format!("C3: address of {} is held and waits", instance.id));
+        }
+        let living = instance.state != InstanceState::Deleted;
+        if living && !names.insert((instance.project, instance.name.clone())) {
+            found.push(format!("C3: name of {} is used twice", instance.id));
+        }
+    }
+}
+
+/// D2: runs are disjoint and in order, and only running instances are metered.
+fn usage(state: &State, found: &mut Vec<String>) {
+    let mut previous: Option<&nube_billing::UsageInterval> = None;
+    for interval in state.usage.iter() {
+        if let Some(before) = previous.filter(|b| b.instance == interval.instance) {
+            let ended = before.end.is_some_and(|end| end <= interval.start);
+            if !ended || before.run + 1 != interval.run {
+                found.push(format!("D2: runs of {} overlap or skip", interval.instance));
+            }
+        }
+        previous = Some(interval);
+        let owner = state.instances.get(&interval.instance);
+        let billable = owner.is_some_and(|i| {
+            i.state == InstanceState::Running && i.desired == DesiredState::Running
+        });
+        if interval.is_open() && !billable {
+            found.push(format!(
+                "D2: {} is metered and not running",
+                interval.instance
+            ));
+        }
+    }
+    for instance in state.instances.iter() {
+        if instance.state == InstanceState::Running && !instance.is_metered(state) {
+            found.push(format!("D2: {} runs and is not metered", instance.id));
+        }
+    }
+}
+
+/// A5: indexes equal what a restart would rebuild, and bytes read back equal.
+fn derived(state: &State, found: &mut Vec<String>) {
+    let rebuilt = Derived::rebuild(state);
+    let used = |derived: &Derived| {
+        let used = derived
+            .node_use
+            .iter()
+            .filter(|(_, used)| used.instances > 0);
+        used.map(|(node, used)| (*node, *used)).collect::<Vec<_>>()
+    };
+    let equal = rebuilt.names == state.derived.names
+        && rebuilt.addresses == state.derived.addresses
+        && rebuilt.placed == state.derived.placed
+        && rebuilt.image_use == state.derived.image_use
+        && rebuilt.transitional == state.derived.transitional
+        && rebuilt.deleted == state.derived.deleted
+        && rebuilt.request_order == state.derived.request_order
+        && used(&rebuilt) == used(&state.derived);
+    if !equal {
+        found.push("A5: derived indexes differ from a rebuild".to_owned());
+    }
+    let bytes = codec::encode_snapshot(state);
+    match codec::decode_snapshot(&bytes) {
+        Ok(copy) if codec::encode_snapshot(&copy) == bytes => {
+            if codec::state_hash(&copy) != codec::state_hash(state) {
+                found.push("A5: a snapshot that was read back has another hash".to_owned());
+            }
+        }
+        Ok(_) => found.push("A5: a snapshot that was read back has other bytes".to_owned()),
+        Err(error) => found.push(format!("A5: a snapshot cannot be read back: {error}")),
+    }
+}

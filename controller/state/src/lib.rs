@@ -1,0 +1,47 @@
+//! The replicated state machine: what the cloud knows, and the only code that
+//! changes it.
+//!
+//! Reading order: `command` (what may be asked), `outcome` (what is answered),
+//! `state` (what is kept), `apply` (the one way in), then one file per noun.
+//!
+//! ```text
+//!  Envelope{request, at, command} ──► apply ──► noun::… ──► Table::put/remove
+//!                                       │                        │
+//!                                    Outcome                 Change (for the store)
+//! ```
+//!
+//! Laws: no clock, randomness, float, hash map, thread or I/O; ids, time and
+//! entropy come in with the command. Anything a client can influence ends in a
+//! [`Refusal`]; a broken invariant panics, because a diverged replica is worse
+//! than a dead one. Called by `controller::machine` only.
+
+#![forbid(unsafe_code)]
+
+pub mod apply;
+pub mod codec;
+pub mod command;
+pub mod image;
+pub mod instance;
+pub mod instance_type;
+pub mod invariant;
+pub mod network;
+pub mod node;
+pub mod outcome;
+pub mod request;
+pub mod ssh_key;
+pub mod state;
+pub mod table;
+pub mod usage;
+
+pub use apply::apply;
+pub use codec::{CodecError, FORMAT};
+pub use command::{Command, Envelope, Request};
+pub use image::{Blob, DiskFormat, Image};
+pub use instance::{DesiredState, Instance, InstanceStage, InstanceState};
+pub use instance_type::InstanceType;
+pub use network::Network;
+pub use node::{Accelerator, Isolation, Node, NodeFacts};
+pub use outcome::{Kind, Outcome, Refusal};
+pub use ssh_key::SshKey;
+pub use state::{Cluster, State};
+pub use table::{Change, Table};

@@ -1,0 +1,181 @@
+//! What the state machine answers. Refusals are business: decided in `apply`,
+//! the same on every replica, and without any effect.
+
+use std::fmt;
+
+use minicbor::{Decode, Encode};
+use nube_types::{ImageId, InstanceId, Name, NodeId, SshKeyId};
+
+/// What became of a command.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub enum Outcome {
+    /// Done; there is nothing to tell.
+    #[n(0)]
+    Done,
+    /// These were created, in the order asked.
+    #[n(1)]
+    Instances(#[n(0)] Vec<InstanceId>),
+    /// The key.
+    #[n(2)]
+    SshKey(#[n(0)] SshKeyId),
+    /// The image.
+    #[n(3)]
+    Image(#[n(0)] ImageId),
+    /// Nothing was changed.
+    #[n(4)]
+    Refused(#[n(0)] Refusal),
+}
+
+/// The kind of thing a refusal is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[cbor(index_only)]
+pub enum Kind {
+    /// See `instance.rs`.
+    #[n(0)]
+    Instance,
+    /// See `image.rs`.
+    #[n(1)]
+    Image,
+    /// See `instance_type.rs`.
+    #[n(2)]
+    InstanceType,
+    /// See `ssh_key.rs`.
+    #[n(3)]
+    SshKey,
+    /// See `node.rs`.
+    #[n(4)]
+    Node,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Instance => "instance",
+            Self::Image => "image",
+            Self::InstanceType => "instance type",
+            Self::SshKey => "ssh key",
+            Self::Node => "node",
+        })
+    }
+}
+
+/// Why nothing was changed.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, thiserror::Error)]
+pub enum Refusal {
+    /// Absent, or another project's.
+    #[n(0)]
+    #[error("{kind} `{reference}` not found")]
+    NotFound {
+        /// Of what.
+        #[n(0)]
+        kind: Kind,
+        /// As it was asked for.
+        #[n(1)]
+        reference: String,
+    },
+    /// The name is in use in this project.
+    #[n(1)]
+    #[error("{kind} `{name}` exists already")]
+    NameTaken {
+        /// Of what.
+        #[n(0)]
+        kind: Kind,
+        /// The name.
+        #[n(1)]
+        name: Name,
+    },
+    /// The same key material is registered.
+    #[n(2)]
+    #[error("this key is registered already as `{name}` ({fingerprint})")]
+    DuplicateSshKey {
+        /// Under this name.
+        #[n(0)]
+        name: Name,
+        /// Its fingerprint.
+        #[n(1)]
+        fingerprint: String,
+    },
+    /// The request id was used with other parameters.
+    #[n(3)]
+    #[error("this request id was used before with other parameters; draw a new one")]
+    RequestIdReused,
+    /// A limit of the cell or the project.
+    #[n(4)]
+    #[error("limit reached: at most {limit} {what}")]
+    LimitReached {
+        /// Of what.
+        #[n(0)]
+        what: String,
+        /// How many.
+        #[n(1)]
+        limit: u64,
+    },
+    /// The host no longer fits: choose again. Never shown to clients.
+    #[n(5)]
+    #[error("node {node} no longer fits: {why}")]
+    StalePlacement {
+        /// The chosen one.
+        #[n(0)]
+        node: NodeId,
+        /// What changed.
+        #[n(1)]
+        why: String,
+    },
+    /// Others depend on it.
+    #[n(6)]
+    #[error("{kind} `{name}` is used by {count} instances; delete them first")]
+    InUse {
+        /// Of what.
+        #[n(0)]
+        kind: Kind,
+        /// Its name.
+        #[n(1)]
+        name: Name,
+        /// By how many.
+        #[n(2)]
+        count: u64,
+    },
+    /// The wish does not fit the state.
+    #[n(7)]
+    #[error("instance `{name}` is {state}; {advice}")]
+    WrongState {
+        /// Which.
+        #[n(0)]
+        name: Name,
+        /// What it is.
+        #[n(1)]
+        state: String,
+        /// What to do.
+        #[n(2)]
+        advice: String,
+    },
+    /// A value breaks a rule.
+    #[n(8)]
+    #[error("{field}: {rule}")]
+    Invalid {
+        /// Which field.
+        #[n(0)]
+        field: String,
+        /// What is asked of it.
+        #[n(1)]
+        rule: String,
+    },
+    /// The network has no address left.
+    #[n(9)]
+    #[error("the network has no free address")]
+    NoAddress,
+    /// The cluster has no first entry yet, or has one already.
+    #[n(10)]
+    #[error("the cluster is {0}")]
+    Initialisation(#[n(0)] String),
+    /// An id that exists was drawn again: draw another.
+    #[n(11)]
+    #[error("id {0} exists")]
+    IdTaken(#[n(0)] String),
+}
+
+impl From<Refusal> for Outcome {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}

@@ -1,0 +1,254 @@
+//! What is kept: tables of records, a few singletons, and indexes derived from
+//! them. Cloning is cheap: views for reads and snapshots are clones.
+
+use imbl::{OrdMap, OrdSet};
+use minicbor::{Decode, Encode};
+use nube_billing::{PriceBook, Transition, UsageInterval};
+use nube_types::{ImageId, InstanceId, Name, NetworkId, NodeId, ProjectId, RequestId, TimestampMs};
+
+use crate::command::InitCluster;
+use crate::image::Image;
+use crate::instance::{Instance, InstanceState};
+use crate::instance_type::{self, InstanceType};
+use crate::network::{Network, ReleasedAddress};
+use crate::node::{Node, NodeUse};
+use crate::outcome::{Outcome, Refusal};
+use crate::request::RememberedRequest;
+use crate::ssh_key::SshKey;
+use crate::table::{Change, Table};
+
+/// Which cluster this is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub struct Cluster {
+    /// Drawn at bootstrap.
+    #[cbor(n(0), with = "minicbor::bytes")]
+    pub id: [u8; 16],
+    /// When its first entry was applied.
+    #[n(1)]
+    pub created_at: TimestampMs,
+    /// The project `default`.
+    #[n(2)]
+    pub default_project: ProjectId,
+}
+
+/// Everything the cloud knows.
+#[derive(Debug, Clone)]
+pub struct State {
+    /// Log index of the last applied entry.
+    pub index: u64,
+    /// Replicated time: never goes back.
+    pub time: TimestampMs,
+    /// Absent until the first entry.
+    pub cluster: Option<Cluster>,
+    /// MACs handed out so far.
+    pub mac_count: u64,
+    /// Prices, effective-dated, append-only.
+    pub prices: PriceBook,
+    /// See `ssh_key.rs`.
+    pub ssh_keys: Table<SshKey>,
+    /// See `image.rs`.
+    pub images: Table<Image>,
+    /// See `instance_type.rs`.
+    pub instance_types: Table<InstanceType>,
+    /// See `network.rs`.
+    pub networks: Table<Network>,
+    /// See `network.rs`.
+    pub released: Table<ReleasedAddress>,
+    /// See `request.rs`.
+    pub requests: Table<RememberedRequest>,
+    /// See `node.rs`.
+    pub nodes: Table<Node>,
+    /// See `instance/mod.rs`.
+    pub instances: Table<Instance>,
+    /// See `usage.rs`.
+    pub usage: Table<UsageInterval>,
+    /// See `usage.rs`.
+    pub transitions: Table<Transition>,
+    /// Never stored, never hashed: rebuilt from the above.
+    pub derived: Derived,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self {
+            index: 0,
+            time: TimestampMs(0),
+            cluster: None,
+            mac_count: 0,
+            prices: PriceBook {
+                currency: String::new(),
+                versions: Vec::new(),
+            },
+            ssh_keys: Table::default(),
+            images: Table::default(),
+            instance_types: Table::default(),
+            networks: Table::default(),
+            released: Table::default(),
+            requests: Table::default(),
+            nodes: Table::default(),
+            instances: Table::default(),
+            usage: Table::default(),
+            transitions: Table::default(),
+            derived: Derived::default(),
+        }
+    }
+}
+
+/// Indexes over the tables.
+#[derive(Debug, Clone, Default)]
+pub struct Derived {
+    /// Living instances by name.
+    pub names: OrdMap<(ProjectId, Name), InstanceId>,
+    /// Who holds an address.
+    pub addresses: OrdMap<(NetworkId, u32), InstanceId>,
+    /// What is placed where (places that are held).
+    pub placed: OrdSet<(NodeId, InstanceId)>,
+    /// Sums over `placed`.
+    pub node_use: OrdMap<NodeId, NodeUse>,
+    /// Log index of the last new wish or place on a node: its agent must hear.
+    /// After a restart it is the newest change there, which is never older.
+    pub node_wish: OrdMap<NodeId, u64>,
+    /// How many living instances were made of an image.
+    pub image_use: OrdMap<ImageId, u64>,
+    /// Instances with a deadline.
+    pub transitional: OrdSet<InstanceId>,
+    /// Deleted, still visible.
+    pub deleted: OrdSet<InstanceId>,
+    /// Remembered requests, oldest first.
+    pub request_order: OrdMap<u64, (ProjectId, RequestId)>,
+}
+
+impl Derived {
+    pub(crate) fn note_instance(&mut self, instance: &Instance) {
+        if instance.state == InstanceState::Deleted {
+            self.deleted.insert(instance.id);
+        } else {
+            self.names
+                .insert((instance.project, instance.name.clone()), instance.id);
+            *self.image_use.entry(instance.image).or_default() += 1;
+        }
+        if instance.state.is_transitional() {
+            self.transitional.insert(instance.id);
+        }
+        if instance.holds_place() {
+            self.addresses
+                .insert((instance.network, instance.address), instance.id);
+            self.placed.insert((instance.node, instance.id));
+            self.node_use
+                .entry(instance.node)
+                .or_default()
+                .reserve(instance);
+        }
+    }
+
+    pub(crate) fn forget_instance(&mut self, instance: &Instance) {
+        self.deleted.remove(&instance.id);
+        self.transitional.remove(&instance.id);
+        let name = (instance.project, instance.name.clone());
+        if self.names.get(&name) == Some(&instance.id) {
+            self.names.remove(&name);
+        }
+        if instance.state != InstanceState::Deleted {
+            let users = self
+                .image_use
+                .get(&instance.image)
+                .copied()
+                .unwrap_or_default();
+            match users.saturating_sub(1) {
+                0 => self.image_use.remove(&instance.image),
+                rest => self.image_use.insert(instance.image, rest),
+            };
+        }
+        if instance.holds_place() {
+            self.addresses.remove(&(instance.network, instance.address));
+            self.placed.remove(&(instance.node, instance.id));
+            self.node_use
+                .entry(instance.node)
+                .or_default()
+                .release(instance);
+        }
+    }
+
+    /// From the tables alone, as after a restart.
+    #[must_use]
+    pub fn rebuild(state: &State) -> Self {
+        let mut derived = Self::default();
+        for instance in state.instances.iter() {
+            derived.note_instance(instance);
+        }
+        for instance in state
+            .instances
+            .iter()
+            .filter(|instance| instance.holds_place())
+        {
+            let wish = derived.node_wish.entry(instance.node).or_default();
+            *wish = instance.revision.max(*wish);
+        }
+        for request in state.requests.iter() {
+            let key = (request.request.project, request.request.id);
+            derived.request_order.insert(request.index, key);
+        }
+        derived
+    }
+}
+
+impl State {
+    /// What is reserved on a node.
+    #[must_use]
+    pub fn node_use(&self, node: NodeId) -> NodeUse {
+        self.derived
+            .node_use
+            .get(&node)
+            .copied()
+            .unwrap_or_default()
+    }
+
+    /// Instances whose place on a node is held, in id order.
+    pub fn instances_on(&self, node: NodeId) -> impl Iterator<Item = &Instance> {
+        self.derived
+            .placed
+            .range((node, InstanceId(0))..=(node, InstanceId(u64::MAX)))
+            .filter_map(|(_, id)| self.instances.get(id))
+    }
+
+    /// Moves out what changed since the last call, for the store.
+    pub fn take_changes(&mut self) -> Vec<Change> {
+        let mut changes = Vec::new();
+        self.ssh_keys.take_changes(&mut changes);
+        self.images.take_changes(&mut changes);
+        self.instance_types.take_changes(&mut changes);
+        self.networks.take_changes(&mut changes);
+        self.released.take_changes(&mut changes);
+        self.requests.take_changes(&mut changes);
+        self.nodes.take_changes(&mut changes);
+        self.instances.take_changes(&mut changes);
+        self.usage.take_changes(&mut changes);
+        self.transitions.take_changes(&mut changes);
+        changes
+    }
+}
+
+/// The first entry: the default project with its network, types and prices.
+pub(crate) fn init(state: &mut State, command: &InitCluster) -> Result<Outcome, Refusal> {
+    if state.cluster.is_some() {
+        return Err(Refusal::Initialisation("initialised already".to_owned()));
+    }
+    state.cluster = Some(Cluster {
+        id: command.cluster_id,
+        created_at: state.time,
+        default_project: command.project,
+    });
+    state.prices = PriceBook::default_book(state.time);
+    for instance_type in instance_type::default_types() {
+        state.instance_types.put(instance_type);
+    }
+    state.networks.put(Network {
+        id: command.network,
+        project: command.project,
+        number: 1,
+        base: u32::from(std::net::Ipv4Addr::new(10, 0, 0, 0)),
+        prefix_length: 16,
+        next_offset: 0,
+    });
+    Ok(Outcome::Done)
+}

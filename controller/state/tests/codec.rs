@@ -1,0 +1,284 @@
+//! Persistent bytes: what is written today must be read, and written the same
+//! way, for ever. `tests/golden/*.hex` holds each form; `UPDATE_EXPECT=1 cargo
+//! test` writes new ones, and a changed line is a broken upgrade unless `FORMAT`
+//! was raised. Damaged bytes are refused, never guessed and never a panic.
+
+mod fixture;
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use fixture::{Cell, IMAGE, KEY, PROJECT, at_ms, launch_one, observed, request, wish};
+use nube_state::command::{NodeSeen, Tick, Wish};
+use nube_state::{
+    CodecError, Command, Envelope, FORMAT, InstanceState, Kind, Outcome, Refusal, State, codec,
+};
+use nube_types::{InstanceId, NodeId};
+
+const NODE: NodeId = NodeId(1);
+
+/// One of each, by name. The match is complete: a new command does not compile
+/// before it has golden bytes.
+fn commands() -> Vec<(&'static str, Command)> {
+    let mut report = fixture::report(NODE, 3, 4, Vec::new());
+    let mut seen = observed(InstanceId(5), InstanceState::Stopped, 6);
+    (seen.reason, seen.found_dead, seen.reboot_count) = ("why".to_owned(), true, 2);
+    (report.full, report.observed, report.unknown) = (true, vec![seen], vec!["tap".to_owned()]);
+    let all = vec![
+        fixture::init(),
+        Command::Tick(Tick { seen: vec![NodeSeen { node: NODE, at: at_ms(9) }] }),
+        fixture::ssh_key(KEY, "alice", "AAAA"),
+        Command::DeleteSshKey(PROJECT, KEY),
+        Command::RegisterImage(fixture::image(IMAGE, "debian")),
+        Command::DeleteImage(PROJECT, IMAGE),
+        fixture::node(NODE, 3),
+        fixture::reachable(NODE, false, at_ms(9)),
+        Command::SetNodeDrained(NODE, true),
+        launch_one(InstanceId(5), NODE),
+        wish(InstanceId(5), Wish::Reboot, true),
+        Command::ReportInstances(report),
+    ];
+    let named = |command: Command| {
+        let name = match &command {
+            Command::InitCluster(_) => "init_cluster",
+            Command::Tick(_) => "tick",
+            Command::ImportSshKey(_) => "import_ssh_key",
+            Command::DeleteSshKey(..) => "delete_ssh_key",
+            Command::RegisterImage(_) => "register_image",
+            Command::DeleteImage(..) => "delete_image",
+            Command::RegisterNode(_) => "register_node",
+            Command::SetNodeReachable(_) => "set_node_reachable",
+            Command::SetNodeDrained(..) => "set_node_drained",
+            Command::LaunchInstances(_) => "launch_instances",
+            Command::ChangeInstance(_) => "change_instance",
+            Command::ReportInstances(_) => "report_instances",
+        };
+        (name, command)
+    };
+    all.into_iter().map(named).collect()
+}
+
+fn envelope(command: Command) -> Envelope {
+    let actor = "operator/admin".to_owned();
+    Envelope { request: Some(request(1, 2)), at: at_ms(1_234), actor, command }
+}
+
+/// A state with a row in every table.
+fn full_state() -> State {
+    let mut cell = Cell::with_nodes(&[NODE]);
+    for id in 1..=3 {
+        cell.now_ms += 1_000;
+        cell.apply(Some(request(7, 7 + u8::try_from(id).unwrap_or(0))), fixture::tick());
+        cell.done(launch_one(InstanceId(id), NODE));
+        cell.report(NODE, vec![observed(InstanceId(id), InstanceState::Running, 1)]);
+    }
+    cell.now_ms += 90_500;
+    cell.done(wish(InstanceId(1), Wish::Stop, true));
+    cell.done(wish(InstanceId(2), Wish::Delete, false));
+    cell.report(NODE, vec![observed(InstanceId(2), InstanceState::Deleted, 2)]);
+    let state = cell.state;
+    let lengths = [state.ssh_keys.len(), state.images.len(), state.instance_types.len()];
+    assert!(lengths.iter().all(|length| *length > 0) && !state.networks.is_empty());
+    assert!(!state.released.is_empty() && !state.requests.is_empty() && !state.nodes.is_empty());
+    assert!(!state.instances.is_empty() && !state.usage.is_empty() && !state.transitions.is_empty());
+    state
+}
+
+fn outcomes() -> Vec<Outcome> {
+    let what = || "what".to_owned();
+    let name = || fixture::name("web");
+    let refusals = vec![
+        Refusal::NotFound { kind: Kind::Instance, reference: what() },
+        Refusal::NameTaken { kind: Kind::Image, name: name() },
+        Refusal::DuplicateSshKey { name: name(), fingerprint: what() },
+        Refusal::RequestIdReused,
+        Refusal::LimitReached { what: what(), limit: 4 },
+        Refusal::StalePlacement { node: NODE, why: what() },
+        Refusal::InUse { kind: Kind::Node, name: name(), count: 2 },
+        Refusal::WrongState { name: name(), state: what(), advice: what() },
+        Refusal::Invalid { field: what(), rule: what() },
+        Refusal::NoAddress,
+        Refusal::Initialisation(what()),
+        Refusal::IdTaken(what()),
+    ];
+    let kept = vec![
+        Outcome::Done,
+        Outcome::Instances(vec![InstanceId(1), InstanceId(2)]),
+        Outcome::SshKey(KEY),
+        Outcome::Image(IMAGE),
+    ];
+    kept.into_iter().chain(refusals.into_iter().map(Outcome::Refused)).collect()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+fn golden(name: &str, text: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
+    if std::env::var_os("UPDATE_EXPECT").is_some() {
+        std::fs::write(&path, text).expect("the source can be written");
+    }
+    let kept = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(kept == text, "{name} is encoded in another way:\n{text}\nbefore:\n{kept}");
+}
+
+fn with_hash(name: &str, bytes: &[u8]) -> String {
+    format!("{name} blake3={}\n{}\n", blake3::hash(bytes), hex(bytes))
+}
+
+#[test]
+fn every_command_has_its_bytes() {
+    let mut text = String::new();
+    for (name, command) in commands() {
+        let envelope = envelope(command);
+        let bytes = codec::encode_envelope(&envelope);
+        assert_eq!(codec::decode_envelope(&bytes).as_ref(), Ok(&envelope));
+        text.push_str(&with_hash(name, &bytes));
+    }
+    golden("envelopes.hex", &text);
+}
+
+#[test]
+fn every_outcome_has_its_bytes() {
+    let mut text = String::new();
+    for outcome in outcomes() {
+        let bytes = codec::encode_outcome(&outcome);
+        assert_eq!(codec::decode_outcome(&bytes).as_ref(), Ok(&outcome));
+        text.push_str(&with_hash(&format!("{outcome:?}"), &bytes));
+    }
+    golden("outcomes.hex", &text);
+}
+
+#[test]
+fn a_snapshot_has_its_bytes() {
+    let state = full_state();
+    let bytes = codec::encode_snapshot(&state);
+    let read = codec::decode_snapshot(&bytes).expect("own bytes");
+    assert_eq!(codec::state_hash(&read), codec::state_hash(&state));
+    let hash = format!("state {}\n", hex(&codec::state_hash(&state)));
+    golden("snapshot.hex", &(hash + &with_hash("snapshot", &bytes)));
+}
+
+#[test]
+fn an_empty_state_is_a_snapshot_too() {
+    let bytes = codec::encode_snapshot(&State::default());
+    let read = codec::decode_snapshot(&bytes).expect("own bytes");
+    assert_eq!(codec::encode_snapshot(&read), bytes);
+}
+
+#[test]
+fn other_formats_are_refused() {
+    let entry = codec::encode_envelope(&envelope(fixture::tick()));
+    let snapshot = codec::encode_snapshot(&full_state());
+    let outcome = codec::encode_outcome(&Outcome::Done);
+    for found in (0..=u8::MAX).filter(|format| *format != FORMAT) {
+        let other = |bytes: &[u8]| {
+            let mut bytes = bytes.to_vec();
+            bytes[0] = found;
+            bytes
+        };
+        let refused = CodecError::Format { found };
+        assert_eq!(codec::decode_envelope(&other(&entry)).err(), Some(refused.clone()));
+        assert_eq!(codec::decode_outcome(&other(&outcome)).err(), Some(refused.clone()));
+        assert_eq!(codec::decode_snapshot(&other(&snapshot)).err(), Some(refused));
+    }
+    assert!(codec::decode_envelope(&[]).is_err() && codec::decode_snapshot(&[]).is_err());
+}
+
+#[test]
+fn cut_or_longer_bytes_are_refused() {
+    for (name, command) in commands() {
+        let mut bytes = codec::encode_envelope(&envelope(command));
+        for length in 0..bytes.len() {
+            assert!(codec::decode_envelope(&bytes[..length]).is_err(), "{name} cut at {length}");
+        }
+        bytes.push(0);
+        assert!(codec::decode_envelope(&bytes).is_err(), "{name} with a byte more");
+    }
+    let mut bytes = codec::encode_snapshot(&full_state());
+    for length in 0..bytes.len() {
+        assert!(codec::decode_snapshot(&bytes[..length]).is_err(), "snapshot cut at {length}");
+    }
+    bytes.push(0);
+    assert!(codec::decode_snapshot(&bytes).is_err());
+    let mut bytes = codec::encode_outcome(&Outcome::Done);
+    bytes.push(0);
+    assert!(codec::decode_outcome(&bytes).is_err());
+}
+
+/// Each of these bytes with each bit turned, and with each extreme value.
+fn damaged(bytes: &[u8]) -> impl Iterator<Item = Vec<u8>> + '_ {
+    let masks = (0..8).map(|bit| 1_u8 << bit).chain([0xff]);
+    let with = |position: usize, mask: u8| {
+        let mut bytes = bytes.to_vec();
+        bytes[position] ^= mask;
+        bytes
+    };
+    (0..bytes.len()).flat_map(move |position| {
+        masks.clone().map(move |mask| with(position, mask)).collect::<Vec<_>>()
+    })
+}
+
+#[test]
+fn damaged_entries_are_refused_or_are_other_entries_but_never_a_panic() {
+    for (name, command) in commands() {
+        let whole = envelope(command);
+        for bytes in damaged(&codec::encode_envelope(&whole)) {
+            if let Ok(read) = codec::decode_envelope(&bytes) {
+                assert_ne!(read, whole, "{name} has two encodings");
+            }
+        }
+    }
+}
+
+#[test]
+fn damaged_snapshots_never_panic() {
+    let state = full_state();
+    let hash = codec::state_hash(&state);
+    for bytes in damaged(&codec::encode_snapshot(&state)) {
+        if let Ok(read) = codec::decode_snapshot(&bytes) {
+            let same_but_moment = (read.index, read.time) != (state.index, state.time);
+            let canonical = codec::encode_snapshot(&read) == bytes;
+            assert!(codec::state_hash(&read) != hash || same_but_moment || !canonical);
+        }
+    }
+}
+
+#[test]
+fn rows_are_bound_to_their_keys_and_to_singletons() {
+    let state = full_state();
+    let mut rows: Vec<_> = codec::rows(&state).collect();
+    assert!(codec::decode_rows(rows.clone().into_iter()).is_err(), "no singletons");
+    rows.push((codec::META_KEY.to_vec(), codec::encode_meta(&state)));
+    let read = codec::decode_rows(rows.clone().into_iter()).expect("own rows");
+    assert_eq!(codec::encode_snapshot(&read), codec::encode_snapshot(&state));
+
+    let mut misdirected = rows.clone();
+    let (first, second) = (misdirected[0].0.clone(), misdirected[1].0.clone());
+    (misdirected[0].0, misdirected[1].0) = (second, first);
+    assert!(codec::decode_rows(misdirected.into_iter()).is_err());
+
+    let mut longer = rows.clone();
+    longer[0].1.push(0);
+    assert!(codec::decode_rows(longer.into_iter()).is_err());
+
+    rows.push((vec![99, 1], vec![0]));
+    assert!(codec::decode_rows(rows.into_iter()).is_err(), "a table of a newer version");
+}
+
+#[test]
+fn a_field_of_a_newer_version_stops_the_reader() {
+    // The tick with one field more, as a newer version would write it: CBOR
+    // readers skip what they do not know, and replicas must not.
+    let bytes = codec::encode_envelope(&envelope(fixture::tick()));
+    let tick_of_one_field = [0x81, 0x80];
+    assert!(bytes.ends_with(&tick_of_one_field), "{}", hex(&bytes));
+    let mut newer = bytes[..bytes.len() - 2].to_vec();
+    newer.extend([0x82, 0x80, 0x05]);
+    let refused = codec::decode_envelope(&newer);
+    assert!(matches!(refused, Err(CodecError::Malformed { what: "command", .. })), "{refused:?}");
+}

@@ -1,0 +1,365 @@
+//! Random histories of one cell: owners that change their minds and repeat
+//! themselves, agents that lie, lag and restart, a leader whose clock jumps.
+//! After every entry all invariants hold; at the end two replicas, a snapshot in
+//! the middle, the store's rows and the bill all tell the same.
+
+mod fixture;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use fixture::{BEGIN_MS, Cell, IMAGE, KEY};
+use nube_billing::{Transition, UsageInterval, verify};
+use nube_state::command::{Command, Envelope, NewInstance, Observed, Wish};
+use nube_state::{InstanceStage, InstanceState, Outcome, State, apply, codec, invariant};
+use nube_types::limits::STOPPING_DEADLINE_MS;
+use nube_types::{ImageId, InstanceId, Labels, Mib, NodeId, PlacementEpoch, SshKeyId, TimestampMs};
+use proptest::prelude::*;
+
+const NODES: std::ops::Range<u64> = 1..4;
+const INSTANCES: std::ops::Range<u64> = 1..9;
+
+fn node() -> impl Strategy<Value = NodeId> {
+    NODES.prop_map(NodeId)
+}
+
+fn instance() -> impl Strategy<Value = InstanceId> {
+    INSTANCES.prop_map(InstanceId)
+}
+
+/// Mostly near the story, sometimes anywhere.
+fn instant() -> impl Strategy<Value = TimestampMs> {
+    prop_oneof![
+        8 => (0..4_000_000_u64).prop_map(|ms| TimestampMs(BEGIN_MS + ms)),
+        1 => Just(TimestampMs(0)),
+        1 => Just(TimestampMs(u64::MAX)),
+    ]
+}
+
+fn state() -> impl Strategy<Value = InstanceState> {
+    prop_oneof![
+        1 => Just(InstanceState::Pending),
+        2 => Just(InstanceState::Starting),
+        6 => Just(InstanceState::Running),
+        1 => Just(InstanceState::Stopping),
+        3 => Just(InstanceState::Stopped),
+        1 => Just(InstanceState::Deleting),
+        3 => Just(InstanceState::Deleted),
+        2 => Just(InstanceState::Failed),
+    ]
+}
+
+fn observed() -> impl Strategy<Value = Observed> {
+    let applied = prop_oneof![6 => 0..6_u64, 3 => Just(99), 1 => Just(u64::MAX)];
+    let epoch = prop_oneof![9 => Just(1_u32), 1 => Just(2)];
+    let parts = (
+        instance(),
+        state(),
+        applied,
+        epoch,
+        prop::bool::weighted(0.2),
+        any::<u64>(),
+    );
+    parts.prop_map(
+        |(instance, state, applied_generation, epoch, found_dead, reboot_count)| Observed {
+            instance,
+            epoch: PlacementEpoch(epoch),
+            applied_generation,
+            state,
+            stage: InstanceStage::Boot,
+            reason: "ä".repeat(400),
+            found_dead,
+            reboot_count,
+        },
+    )
+}
+
+fn report() -> impl Strategy<Value = Command> {
+    let epoch = prop_oneof![8 => Just(1_u64), 3 => Just(2), 1 => Just(u64::MAX)];
+    let sequence = prop_oneof![20 => 1..80_u64, 1 => any::<u64>()];
+    let seen = prop::collection::vec(observed(), 0..6);
+    let parts = (node(), epoch, sequence, prop::bool::weighted(0.2), seen);
+    parts.prop_map(|(node, epoch, sequence, full, seen)| {
+        let mut report = fixture::report(node, epoch, sequence, seen);
+        report.full = full;
+        report.unknown = vec!["tap".to_owned(); 30];
+        Command::ReportInstances(report)
+    })
+}
+
+fn hello() -> impl Strategy<Value = Command> {
+    let epoch = prop_oneof![4 => Just(1_u64), 3 => Just(2), 1 => Just(0), 1 => Just(3)];
+    let memory =
+        prop_oneof![6 => Just(1024_u64), 2 => Just(200), 1 => Just(0), 1 => Just(u64::MAX)];
+    let vcpus = prop_oneof![6 => Just((2_u32, 400_u32)), 1 => Just((0, 0)), 1 => Just((u32::MAX, u32::MAX))];
+    let parts = (node(), epoch, memory, vcpus, 0..3_usize);
+    parts.prop_map(|(id, epoch, memory, (vcpus, overcommit), noise)| {
+        let mut facts = fixture::facts(id, epoch);
+        facts.memory = Mib(memory);
+        (facts.vcpus, facts.vcpu_overcommit_percent) = (vcpus, overcommit);
+        facts.zone = "é".repeat(700 * noise);
+        facts.drivers = vec!["d".repeat(900); 40 * noise];
+        facts.unknown = vec!["u".repeat(900); 40 * noise];
+        if noise == 2 {
+            facts.labels = Labels::from([("bad key".to_owned(), String::new())]);
+        }
+        Command::RegisterNode(facts)
+    })
+}
+
+fn new_instance() -> impl Strategy<Value = NewInstance> {
+    let parts = (instance(), 0..6_u8, node());
+    parts.prop_map(|(id, text, node)| fixture::new_instance(id, &format!("web-{text}"), node))
+}
+
+fn launch() -> impl Strategy<Value = Command> {
+    let size = prop_oneof![8 => Just("n1.micro"), 2 => Just("n1.small"), 1 => Just("n1.none")];
+    let news = prop_oneof![
+        30 => prop::collection::vec(new_instance(), 1..4),
+        1 => prop::collection::vec(new_instance(), 0..150),
+    ];
+    let keys = prop_oneof![20 => Just(1_usize), 1 => Just(17)];
+    (news, size, 1..3_u64, keys).prop_map(|(news, size, image, keys)| {
+        let mut command = fixture::launch(news);
+        command.instance_type = size.to_owned();
+        command.image = if image == 1 { IMAGE } else { ImageId(image) };
+        command.ssh_keys = vec![KEY; keys];
+        Command::LaunchInstances(command)
+    })
+}
+
+fn wish() -> impl Strategy<Value = Command> {
+    let wish = prop_oneof![
+        3 => Just(Wish::Start),
+        3 => Just(Wish::Stop),
+        2 => Just(Wish::Reboot),
+        2 => Just(Wish::Delete),
+    ];
+    (instance(), wish, any::<bool>()).prop_map(|(id, wish, force)| fixture::wish(id, wish, force))
+}
+
+fn command() -> impl Strategy<Value = Command> {
+    prop_oneof![
+        8 => report(),
+        6 => wish(),
+        5 => launch(),
+        2 => hello(),
+        2 => (node(), instant()).prop_map(|(node, at)| fixture::tick_seen(node, at)),
+        2 => Just(fixture::tick()),
+        2 => (node(), any::<bool>(), instant())
+            .prop_map(|(node, up, at)| fixture::reachable(node, up, at)),
+        1 => (node(), any::<bool>()).prop_map(|(node, so)| Command::SetNodeDrained(node, so)),
+        1 => (1..3_u64).prop_map(|id| Command::RegisterImage(fixture::image(ImageId(id), "other"))),
+        1 => (1..3_u64).prop_map(|id| Command::DeleteImage(fixture::PROJECT, ImageId(id))),
+        1 => (1..3_u64).prop_map(|id| fixture::ssh_key(SshKeyId(id), "bob", "BBBB")),
+        1 => (1..3_u64).prop_map(|id| Command::DeleteSshKey(fixture::PROJECT, SshKeyId(id))),
+        1 => Just(fixture::init()),
+    ]
+}
+
+/// A clock that mostly goes on, sometimes back, sometimes far.
+fn step() -> impl Strategy<Value = i64> {
+    prop_oneof![
+        10 => 0..3_000_i64,
+        3 => 0..100_000_i64,
+        2 => -200_000..0_i64,
+        1 => Just(3_600_000),
+        1 => Just(25 * 3_600_000),
+    ]
+}
+
+fn history() -> impl Strategy<Value = Vec<Envelope>> {
+    let request = prop::option::weighted(0.4, (0..6_u8, 0..2_u8));
+    let entry = (step(), request, command());
+    prop::collection::vec(entry, 1..90).prop_map(|entries| {
+        let mut now = i64::try_from(BEGIN_MS).expect("the story is in our time");
+        let envelope = |(step, request, command): (i64, Option<(u8, u8)>, Command)| {
+            now += step;
+            let request = request.map(|(id, parameters)| fixture::request(id, parameters));
+            let at = TimestampMs(u64::try_from(now).expect("after 1970"));
+            Envelope {
+                request,
+                at,
+                actor: "operator/admin".to_owned(),
+                command,
+            }
+        };
+        entries.into_iter().map(envelope).collect()
+    })
+}
+
+fn begun() -> State {
+    Cell::with_nodes(&NODES.map(NodeId).collect::<Vec<_>>()).state
+}
+
+/// Applies the rest of a history without looking.
+fn replay(mut state: State, entries: &[Envelope]) -> State {
+    for envelope in entries {
+        let bytes = codec::encode_envelope(envelope);
+        let read = codec::decode_envelope(&bytes).expect("own bytes are read back");
+        assert_eq!(&read, envelope);
+        let index = state.index + 1;
+        apply(&mut state, index, &read);
+    }
+    state
+}
+
+fn bill_is_clean(state: &State) -> Result<(), TestCaseError> {
+    let mut transitions: BTreeMap<InstanceId, Vec<Transition>> = BTreeMap::new();
+    let mut ledger: BTreeMap<InstanceId, Vec<UsageInterval>> = BTreeMap::new();
+    for transition in state.transitions.iter() {
+        transitions
+            .entry(transition.instance)
+            .or_default()
+            .push(transition.clone());
+    }
+    for interval in state.usage.iter() {
+        ledger
+            .entry(interval.instance)
+            .or_default()
+            .push(interval.clone());
+    }
+    // One by one: an entry may start many instances at the same index.
+    let instances: BTreeSet<_> = transitions.keys().chain(ledger.keys()).copied().collect();
+    for instance in instances {
+        let (known, billed) = (transitions.remove(&instance), ledger.remove(&instance));
+        let (known, billed) = (known.unwrap_or_default(), billed.unwrap_or_default());
+        let verified = verify(&known, &billed, &state.prices, state.time);
+        prop_assert!(verified.is_clean(), "{:?}", verified.findings);
+    }
+    Ok(())
+}
+
+fn bounded(state: &State) -> Result<(), TestCaseError> {
+    for node in state.nodes.iter() {
+        prop_assert!(node.facts.zone.len() <= 500 && node.facts.drivers.len() <= 16);
+        prop_assert!(node.facts.unknown.len() <= 20);
+        let texts = node.facts.drivers.iter().chain(&node.facts.unknown);
+        prop_assert!(texts.map(String::len).all(|length| length <= 500));
+    }
+    prop_assert!(
+        state
+            .instances
+            .iter()
+            .all(|instance| instance.reason.len() <= 500)
+    );
+    Ok(())
+}
+
+/// What the two rules about requests and refusals allow for one entry.
+fn effect_is_fair(
+    before: &State,
+    after: &State,
+    envelope: &Envelope,
+    outcome: &Outcome,
+) -> Result<(), TestCaseError> {
+    let known = envelope
+        .request
+        .and_then(|r| before.requests.get(&(r.project, r.id)));
+    if known.is_some() || matches!(outcome, Outcome::Refused(_)) {
+        prop_assert_eq!(codec::state_hash(before), codec::state_hash(after));
+    }
+    if let (Some(known), Some(request)) = (known, envelope.request) {
+        let same = known.request.parameters == request.parameters;
+        prop_assert_eq!(same, &known.outcome == outcome);
+    }
+    prop_assert!(after.time >= before.time && after.time >= envelope.at);
+    // The ledger only grows, and a closed run is never written over.
+    for interval in before.usage.iter() {
+        let kept = after.usage.get(&(interval.instance, interval.run));
+        prop_assert!(interval.is_open() && kept.is_some() || kept == Some(interval));
+    }
+    for transition in before.transitions.iter() {
+        let key = (transition.index, transition.instance);
+        prop_assert_eq!(after.transitions.get(&key), Some(transition));
+    }
+    Ok(())
+}
+
+/// Ticks alone end every delete within its deadline.
+fn deletes_end(mut state: State) -> Result<(), TestCaseError> {
+    let deadline = TimestampMs(state.time.0 + STOPPING_DEADLINE_MS);
+    let ids: Vec<_> = state.instances.iter().map(|i| (i.id, i.project)).collect();
+    for (at, id) in ids
+        .iter()
+        .map(|(id, _)| (state.time, *id))
+        .collect::<Vec<_>>()
+    {
+        step_on(&mut state, at, fixture::wish(id, Wish::Delete, false));
+    }
+    step_on(&mut state, deadline, fixture::tick());
+    let living = state
+        .instances
+        .iter()
+        .find(|i| i.state != InstanceState::Deleted);
+    prop_assert!(living.is_none(), "{living:?}");
+    prop_assert!(state.usage.iter().all(|interval| !interval.is_open()));
+    prop_assert_eq!(invariant::broken(&state), Vec::<String>::new());
+    bill_is_clean(&state)
+}
+
+fn step_on(state: &mut State, at: TimestampMs, command: Command) {
+    let index = state.index + 1;
+    apply(
+        state,
+        index,
+        &Envelope {
+            request: None,
+            at,
+            actor: String::new(),
+            command,
+        },
+    );
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(
+        std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(96)
+    ))]
+
+    #[test]
+    fn every_history_keeps_every_invariant(history in history(), cut in any::<prop::sample::Index>()) {
+        let first = begun();
+        let cut = cut.index(history.len());
+        let mut state = first.clone();
+        let mut rows: BTreeMap<Vec<u8>, Vec<u8>> = codec::rows(&state).collect();
+        state.take_changes();
+        let mut middle = codec::encode_snapshot(&state);
+        for (position, envelope) in history.iter().enumerate() {
+            if position == cut {
+                middle = codec::encode_snapshot(&state);
+            }
+            let before = state.clone();
+            let index = state.index + 1;
+            let outcome = apply(&mut state, index, envelope);
+            let broken = invariant::broken(&state);
+            prop_assert!(broken.is_empty(), "after {:?}: {:#?}", envelope, broken);
+            effect_is_fair(&before, &state, envelope, &outcome)?;
+            for (key, value) in state.take_changes() {
+                match value {
+                    Some(value) => rows.insert(key, value),
+                    None => rows.remove(&key),
+                };
+            }
+        }
+        bounded(&state)?;
+        bill_is_clean(&state)?;
+        let (hash, snapshot) = (codec::state_hash(&state), codec::encode_snapshot(&state));
+
+        let twin = replay(first, &history);
+        prop_assert_eq!(codec::state_hash(&twin), hash);
+        prop_assert!(codec::encode_snapshot(&twin) == snapshot, "replicas differ");
+
+        let middle = codec::decode_snapshot(&middle).expect("own snapshots are read back");
+        let rest = replay(middle, &history[cut..]);
+        prop_assert!(codec::encode_snapshot(&rest) == snapshot, "snapshot and rest differ");
+
+        let kept: BTreeMap<_, _> = codec::rows(&state).collect();
+        prop_assert!(kept == rows, "the store's rows differ from the state's");
+        rows.insert(codec::META_KEY.to_vec(), codec::encode_meta(&state));
+        let stored = codec::decode_rows(rows.iter().rev()).expect("own rows are read back");
+        prop_assert_eq!(codec::state_hash(&stored), hash);
+        prop_assert!(codec::encode_snapshot(&stored) == snapshot, "the store differs");
+
+        deletes_end(state)?;
+    }
+}

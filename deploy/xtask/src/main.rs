@@ -1,0 +1,38 @@
+//! `cargo xtask`: the one door for developers.
+//!
+//! Each subcommand lives in a module of its own and only orchestrates other
+//! programs. Nothing here is linked into what users run, and no rule about the
+//! cloud lives here.
+
+mod check;
+mod image;
+mod process;
+mod tests;
+mod workspace;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "xtask", about = "Developer commands of the Nube workspace")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Check the formatting and run clippy with warnings as errors
+    Check,
+    /// Run the test suites (tests/run)
+    Test(tests::Args),
+    /// Build a guest image from Debian's packages
+    Image(image::Args),
+}
+
+fn main() -> anyhow::Result<()> {
+    match Cli::parse().command {
+        Command::Check => check::run(),
+        Command::Test(args) => tests::run(&args),
+        Command::Image(args) => image::run(&args),
+    }
+}

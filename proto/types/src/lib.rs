@@ -1,0 +1,22 @@
+//! Words that every room shares: ids, names, amounts, times and limits.
+//!
+//! Nothing here knows a wire format, a clock or a source of randomness: values
+//! come in from outside, are checked once, and stay valid by construction.
+
+#![forbid(unsafe_code)]
+
+pub mod amount;
+pub mod id;
+pub mod label;
+pub mod limits;
+pub mod name;
+pub mod time;
+
+pub use amount::{Mib, Nanos};
+pub use id::{
+    ImageId, InstanceId, NetworkId, NodeId, ParseIdError, PlacementEpoch, ProjectId, RequestId,
+    SshKeyId,
+};
+pub use label::Labels;
+pub use name::{InvalidName, Name};
+pub use time::TimestampMs;

@@ -1,0 +1,77 @@
+//! Every limit in one place. Each line says what breaks when it is larger.
+
+/// Names are host names (RFC 1123): resolvers refuse longer labels.
+pub const NAME_BYTES_MAX: usize = 63;
+/// Labels ride in every list answer.
+pub const LABELS_MAX: usize = 32;
+/// Longer keys do not fit a table column.
+pub const LABEL_KEY_BYTES_MAX: usize = 63;
+/// Labels are notes, not storage.
+pub const LABEL_VALUE_BYTES_MAX: usize = 255;
+/// EC2's limit; user-data rides in the log entry that creates the instance.
+pub const USER_DATA_BYTES_MAX: usize = 16 * 1024;
+/// Above RSA-16384 in OpenSSH form; a larger text is no public key.
+pub const SSH_PUBLIC_KEY_BYTES_MAX: usize = 16 * 1024;
+/// RFC 8270, NIST SP 800-57: shorter RSA keys are broken.
+pub const SSH_RSA_BITS_MIN: u32 = 2048;
+/// Longer comments do not help people; they ride in every list.
+pub const SSH_KEY_COMMENT_BYTES_MAX: usize = 255;
+/// Keys per project: uniqueness of fingerprints is checked by a scan.
+pub const SSH_KEYS_PER_PROJECT_MAX: usize = 1_000;
+/// authorized_keys must fit the firmware's configuration blob.
+pub const SSH_KEYS_PER_INSTANCE_MAX: usize = 16;
+/// One log entry creates them all or none.
+pub const INSTANCES_PER_LAUNCH_MAX: u32 = 100;
+/// The memory that records take bounds one cell.
+pub const INSTANCES_MAX: usize = 1_000_000;
+/// One cell's agents: sessions and placement scans stay small.
+pub const NODES_MAX: usize = 10_000;
+/// Image records per cell.
+pub const IMAGES_MAX: usize = 10_000;
+/// One page of a list answer stays below the 4 MiB message limit.
+pub const PAGE_SIZE_MAX: u32 = 1_000;
+/// The page when a client names none.
+pub const PAGE_SIZE_DEFAULT: u32 = 200;
+/// tonic's default; larger messages are refused before they are read.
+pub const MESSAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// One command in the log: far above the largest valid one.
+pub const COMMAND_BYTES_MAX: usize = 1024 * 1024;
+/// Chunks of images, snapshots and tunnels.
+pub const CHUNK_BYTES: usize = 256 * 1024;
+/// An image file as a whole.
+pub const IMAGE_FILE_BYTES_MAX: u64 = 64 * 1024 * 1024 * 1024;
+/// A kernel command line beyond this is cut by the kernel itself.
+pub const CMDLINE_BYTES_MAX: usize = 1024;
+/// Answers remembered for repeated request ids; older ones are forgotten.
+pub const REQUESTS_REMEMBERED_MAX: usize = 200_000;
+/// A client that repeats after a day has given up long ago.
+pub const REQUEST_REMEMBERED_MS: u64 = 24 * 3600 * 1000;
+/// Deleted instances stay visible this long.
+pub const DELETED_KEPT_MS: u64 = 3600 * 1000;
+/// An address is not handed out again before caches and leases forget it.
+pub const ADDRESS_QUARANTINE_MS: u64 = 60 * 1000;
+/// The leader's clock may move replicated time by this much at once without
+/// agreement of others; a larger step is recorded and logged loudly.
+pub const TIME_STEP_MS_MAX: u64 = 3600 * 1000;
+/// How often the leader proposes a tick: the bill is exact to this.
+pub const TICK_MS: u64 = 1_000;
+/// How often proven node liveness is committed.
+pub const NODE_SEEN_COMMIT_MS: u64 = 30 * 1000;
+/// An agent proves itself this often on its session.
+pub const HEARTBEAT_MS: u64 = 1_000;
+/// Silence after which the leader calls a node unreachable.
+pub const NODE_UNREACHABLE_MS: u64 = 10 * 1000;
+/// Serial output kept per guest.
+pub const SERIAL_RING_BYTES: u64 = 1024 * 1024;
+/// Error texts in records are for people: one paragraph.
+pub const REASON_BYTES_MAX: usize = 500;
+/// Tunnels open at once through one controller.
+pub const TUNNELS_MAX: usize = 1_000;
+
+/// How long an instance may stay in a transitional state before the control
+/// plane says what is wrong (replicated time). Each has an exit: `failed`.
+pub const STARTING_DEADLINE_MS: u64 = 10 * 60 * 1000;
+/// A guest that ignores the power button is cut off after this.
+pub const STOP_GRACE_MS: u64 = 30 * 1000;
+/// Stopping includes the grace period above.
+pub const STOPPING_DEADLINE_MS: u64 = 2 * 60 * 1000;
