@@ -62,6 +62,9 @@ pub struct Config {
     /// `qemu` (default) or `simulated`.
     #[serde(default)]
     pub driver: DriverKind,
+    /// The emulator.
+    #[serde(default = "qemu_default")]
+    pub qemu: PathBuf,
     /// Threads to offer. Default: those of the host.
     pub vcpus: Option<u32>,
     /// Memory to offer. Default: the host's minus a reserve.
@@ -114,17 +117,29 @@ pub enum Error {
 impl Config {
     /// Reads and checks a file.
     pub fn load(path: &Path) -> Result<Self, Error> {
-        let text = fs::read_to_string(path)
-            .map_err(|source| Error::Read { path: path.to_owned(), source })?;
-        let mut config: Self = toml::from_str(&text)
-            .map_err(|source| Error::Parse { path: path.to_owned(), source: Box::new(source) })?;
-        config
-            .check()
-            .map_err(|reason| Error::Value { path: path.to_owned(), reason })?;
+        let text = fs::read_to_string(path).map_err(|source| Error::Read {
+            path: path.to_owned(),
+            source,
+        })?;
+        let mut config: Self = toml::from_str(&text).map_err(|source| Error::Parse {
+            path: path.to_owned(),
+            source: Box::new(source),
+        })?;
+        config.check().map_err(|reason| Error::Value {
+            path: path.to_owned(),
+            reason,
+        })?;
         let dir = path.parent().unwrap_or(Path::new("."));
-        let dir = std::path::absolute(dir)
-            .map_err(|source| Error::Read { path: dir.to_owned(), source })?;
-        for file in [&mut config.data_dir, &mut config.ca, &mut config.certificate, &mut config.key] {
+        let dir = std::path::absolute(dir).map_err(|source| Error::Read {
+            path: dir.to_owned(),
+            source,
+        })?;
+        for file in [
+            &mut config.data_dir,
+            &mut config.ca,
+            &mut config.certificate,
+            &mut config.key,
+        ] {
             *file = dir.join(&*file);
         }
         Ok(config)
@@ -138,18 +153,24 @@ impl Config {
             return Err("controllers: at least one `host:port` is needed".to_owned());
         }
         let wrong = |text: &&String| {
-            let port = text.rsplit_once(':').map(|(host, port)| (host.is_empty(), port.parse::<u16>()));
+            let port = text
+                .rsplit_once(':')
+                .map(|(host, port)| (host.is_empty(), port.parse::<u16>()));
             !matches!(port, Some((false, Ok(port))) if port != 0)
         };
         if let Some(text) = self.controllers.iter().find(wrong) {
-            return Err(format!("controllers: `{}` is not `host:port`", text.escape_debug()));
+            return Err(format!(
+                "controllers: `{}` is not `host:port`",
+                text.escape_debug()
+            ));
         }
         if !(100..=10_000).contains(&self.vcpu_overcommit_percent) {
             return Err("vcpu_overcommit_percent: not 100 to 10000".to_owned());
         }
-        // Below live the system's users; the upper end keeps clear of 2^31.
-        if !(10_000..=2_000_000_000).contains(&self.uid_base) {
-            return Err("uid_base: not 10000 to 2000000000".to_owned());
+        // Below live the system's users and containers; the upper end keeps
+        // clear of 2^31.
+        if !(65_536..=2_000_000_000).contains(&self.uid_base) {
+            return Err("uid_base: not 65536 to 2000000000".to_owned());
         }
         if self.vcpus == Some(0) || self.memory_mib == Some(0) || self.disk_mib == Some(0) {
             return Err("vcpus, memory_mib, disk_mib: 0 offers nothing".to_owned());
@@ -169,6 +190,9 @@ fn certificate_default() -> PathBuf {
 }
 fn key_default() -> PathBuf {
     "tls.key".into()
+}
+fn qemu_default() -> PathBuf {
+    "/usr/bin/qemu-system-x86_64".into()
 }
 fn image_cache_mib_default() -> u64 {
     20 * 1024
@@ -214,7 +238,7 @@ mod test {
             ("[labels]\n'a b' = 'c'", "labels"),
         ] {
             let error = load(&format!("{SMALL}{line}\n")).expect_err(line);
-            assert!(error.to_string().contains(key), "{error}");
+            assert!(crate::log::chain(&error).contains(key), "{error}");
         }
         for bad in ["[]", "['host']", "[':1']", "['h:0']", "['h:99999']"] {
             let text = SMALL.replace("['10.0.0.1:7000', 'c2:7000']", bad);

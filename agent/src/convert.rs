@@ -32,20 +32,28 @@ pub fn wish(desired: DesiredInstance) -> Result<Wish, String> {
         },
         Ok(DesiredState::Stopped) => Desire::Stopped,
         Ok(DesiredState::Deleted) => Desire::Deleted,
-        Ok(DesiredState::Unspecified) | Err(_) => {
-            Desire::Refused(format!("this agent does not know the wish {}", desired.state))
-        }
+        Ok(DesiredState::Unspecified) | Err(_) => Desire::Refused(format!(
+            "this agent does not know the wish {}",
+            desired.state
+        )),
     };
     Ok(Wish {
         instance,
-        version: Version { epoch, generation: desired.generation },
+        version: Version {
+            epoch,
+            generation: desired.generation,
+        },
         desire,
         reboot_count: desired.reboot_count,
         force: desired.force,
     })
 }
 
-fn guest(instance: InstanceId, epoch: PlacementEpoch, spec: InstanceSpec) -> Result<GuestSpec, String> {
+fn guest(
+    instance: InstanceId,
+    epoch: PlacementEpoch,
+    spec: InstanceSpec,
+) -> Result<GuestSpec, String> {
     let hostname = Name::new(&spec.hostname).map_err(|e| format!("hostname: {e}"))?;
     if spec.vcpus == 0 || spec.vcpus > VCPUS_MAX {
         return Err(format!("{} vCPUs are not 1 to {VCPUS_MAX}", spec.vcpus));
@@ -54,7 +62,9 @@ fn guest(instance: InstanceId, epoch: PlacementEpoch, spec: InstanceSpec) -> Res
         return Err("memory or disk is out of range".to_owned());
     }
     if spec.user_data.len() > USER_DATA_BYTES_MAX {
-        return Err(format!("user data is longer than {USER_DATA_BYTES_MAX} bytes"));
+        return Err(format!(
+            "user data is longer than {USER_DATA_BYTES_MAX} bytes"
+        ));
     }
     let one_line = |key: &String| !key.chars().any(char::is_control);
     let keys = &spec.authorized_keys;
@@ -101,17 +111,27 @@ fn image(image: Image) -> Result<ImageSpec, String> {
             })
         }
     };
-    Ok(ImageSpec { disk_sha256, disk_size_bytes, disk_format, boot })
+    Ok(ImageSpec {
+        disk_sha256,
+        disk_size_bytes,
+        disk_format,
+        boot,
+    })
 }
 
 fn blob(what: &str, blob: Option<Blob>) -> Result<(String, u64), String> {
     let blob = blob.ok_or_else(|| format!("the image has no {what}"))?;
     // The digest becomes a file name: nothing but hexadecimal digits passes.
     if !is_digest(&blob.sha256) {
-        return Err(format!("the {what}'s digest is not 64 lower-case hexadecimal digits"));
+        return Err(format!(
+            "the {what}'s digest is not 64 lower-case hexadecimal digits"
+        ));
     }
     if blob.size_bytes == 0 || blob.size_bytes > IMAGE_FILE_BYTES_MAX {
-        return Err(format!("the {what}'s size of {} bytes is out of range", blob.size_bytes));
+        return Err(format!(
+            "the {what}'s size of {} bytes is out of range",
+            blob.size_bytes
+        ));
     }
     Ok((blob.sha256, blob.size_bytes))
 }
@@ -119,14 +139,20 @@ fn blob(what: &str, blob: Option<Blob>) -> Result<(String, u64), String> {
 /// Whether a text is a SHA-256 in lower-case hexadecimal.
 #[must_use]
 pub fn is_digest(text: &str) -> bool {
-    text.len() == 64 && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+    text.len() == 64
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
 }
 
 fn port(port: Port) -> Result<PortSpec, String> {
     let address = |text: &str| {
-        text.parse::<Ipv4Addr>().map_err(|_| "an address of the port is not IPv4".to_owned())
+        text.parse::<Ipv4Addr>()
+            .map_err(|_| "an address of the port is not IPv4".to_owned())
     };
-    let prefix_length = u8::try_from(port.prefix_length).ok().filter(|length| *length <= 32);
+    let prefix_length = u8::try_from(port.prefix_length)
+        .ok()
+        .filter(|length| *length <= 32);
     Ok(PortSpec {
         network: port.network_id.parse().map_err(|e| format!("{e}"))?,
         network_number: port.network_number,
@@ -134,7 +160,10 @@ fn port(port: Port) -> Result<PortSpec, String> {
         prefix_length: prefix_length.ok_or("the port's prefix length is not 0 to 32")?,
         gateway: address(&port.gateway)?,
         mac: mac(&port.mac_address).ok_or("the port's MAC is not six hexadecimal bytes")?,
-        mtu: u16::try_from(port.mtu).ok().filter(|mtu| *mtu >= 576).ok_or("the port's MTU is out of range")?,
+        mtu: u16::try_from(port.mtu)
+            .ok()
+            .filter(|mtu| *mtu >= 576)
+            .ok_or("the port's MTU is out of range")?,
     })
 }
 
@@ -157,7 +186,12 @@ mod test {
     use super::*;
 
     fn desired() -> DesiredInstance {
-        let blob = |digit: &str| Some(Blob { sha256: digit.repeat(64), size_bytes: 10 });
+        let blob = |digit: &str| {
+            Some(Blob {
+                sha256: digit.repeat(64),
+                size_bytes: 10,
+            })
+        };
         DesiredInstance {
             instance_id: "i-0000000000000001".to_owned(),
             placement_epoch: 1,
@@ -227,14 +261,21 @@ mod test {
             spoiled(|s| image(s, |i| i.cmdline = "a\nb".to_owned())),
             spoiled(|s| image(s, |i| i.disk_format = 9)),
             spoiled(|s| image(s, |i| i.initrd = None)),
-            spoiled(|s| image(s, |i| i.disk.as_mut().expect("disk").sha256 = "../".repeat(21) + "x")),
+            spoiled(|s| {
+                image(s, |i| {
+                    i.disk.as_mut().expect("disk").sha256 = "../".repeat(21) + "x"
+                })
+            }),
             spoiled(|s| s.port = None),
             spoiled(|s| s.image = None),
         ];
         for (n, case) in cases.into_iter().enumerate() {
             assert!(matches!(case, Desire::Refused(_)), "case {n}: {case:?}");
         }
-        let nameless = DesiredInstance { instance_id: "i-x".to_owned(), ..desired() };
+        let nameless = DesiredInstance {
+            instance_id: "i-x".to_owned(),
+            ..desired()
+        };
         assert!(wish(nameless).is_err());
     }
 }

@@ -115,9 +115,17 @@ impl<S: BlobSource> Cache<S> {
     /// files they were given, but cannot list what else is there.
     pub fn open(data_dir: &Path, limit_bytes: u64, source: S) -> io::Result<Self> {
         let dir = data_dir.join("images");
-        fs::DirBuilder::new().recursive(true).mode(0o711).create(&dir)?;
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o711)
+            .create(&dir)?;
         fs::set_permissions(&dir, fs::Permissions::from_mode(0o711))?;
-        Ok(Self { dir, limit_bytes, source, shared: Mutex::default() })
+        Ok(Self {
+            dir,
+            limit_bytes,
+            source,
+            shared: Mutex::default(),
+        })
     }
 
     fn path(&self, sha256: &str) -> PathBuf {
@@ -140,8 +148,14 @@ impl<S: BlobSource> Cache<S> {
         }
         let lock = {
             let mut shared = self.shared();
-            shared.fetching.retain(|_, lock| Arc::strong_count(lock) > 1);
-            shared.fetching.entry(wanted.sha256.to_owned()).or_default().clone()
+            shared
+                .fetching
+                .retain(|_, lock| Arc::strong_count(lock) > 1);
+            shared
+                .fetching
+                .entry(wanted.sha256.to_owned())
+                .or_default()
+                .clone()
         };
         let _turn = lock.lock().await;
         if !self.is_here(wanted) {
@@ -158,7 +172,8 @@ impl<S: BlobSource> Cache<S> {
         };
         // Best effort: the time only orders what is dropped first.
         let _ = file.set_modified(SystemTime::now());
-        file.metadata().is_ok_and(|meta| meta.len() == wanted.size_bytes)
+        file.metadata()
+            .is_ok_and(|meta| meta.len() == wanted.size_bytes)
     }
 
     /// Drops unused files, oldest first, until `wanted_bytes` more fit.
@@ -172,11 +187,17 @@ impl<S: BlobSource> Cache<S> {
         }
         files.sort();
         let others = |name: &str| !name.starts_with(sha256);
-        let mut used: u64 =
-            files.iter().filter(|(_, _, name)| others(name)).map(|(_, size, _)| size).sum();
+        let mut used: u64 = files
+            .iter()
+            .filter(|(_, _, name)| others(name))
+            .map(|(_, size, _)| size)
+            .sum();
         let (pinned, busy): (BTreeSet<_>, BTreeSet<_>) = {
             let shared = self.shared();
-            (shared.pinned.clone(), shared.fetching.keys().cloned().collect())
+            (
+                shared.pinned.clone(),
+                shared.fetching.keys().cloned().collect(),
+            )
         };
         for (_, size, name) in &files {
             if used.saturating_add(wanted_bytes) <= self.limit_bytes {
@@ -191,7 +212,10 @@ impl<S: BlobSource> Cache<S> {
         }
         if used.saturating_add(wanted_bytes) > self.limit_bytes {
             let (wanted_mib, limit_mib) = (wanted_bytes.div_ceil(1 << 20), self.limit_bytes >> 20);
-            return Err(Error::Full { wanted_mib, limit_mib });
+            return Err(Error::Full {
+                wanted_mib,
+                limit_mib,
+            });
         }
         Ok(())
     }
@@ -208,10 +232,21 @@ impl<S: BlobSource> Images for Cache<S> {
         let Some(boot) = &image.boot else {
             return Ok(ImageFiles { disk, boot: None });
         };
-        let plain = |sha256, size_bytes| Wanted { sha256, size_bytes, format: None };
-        let kernel = self.file(&plain(&boot.kernel_sha256, boot.kernel_size_bytes)).await?;
-        let initrd = self.file(&plain(&boot.initrd_sha256, boot.initrd_size_bytes)).await?;
-        Ok(ImageFiles { disk, boot: Some((kernel, initrd)) })
+        let plain = |sha256, size_bytes| Wanted {
+            sha256,
+            size_bytes,
+            format: None,
+        };
+        let kernel = self
+            .file(&plain(&boot.kernel_sha256, boot.kernel_size_bytes))
+            .await?;
+        let initrd = self
+            .file(&plain(&boot.initrd_sha256, boot.initrd_size_bytes))
+            .await?;
+        Ok(ImageFiles {
+            disk,
+            boot: Some((kernel, initrd)),
+        })
     }
 
     fn pin(&self, digests: BTreeSet<String>) {
@@ -221,6 +256,9 @@ impl<S: BlobSource> Images for Cache<S> {
 
 /// The files that an image needs.
 pub fn digests(image: &ImageSpec) -> impl Iterator<Item = &String> {
-    let boot = image.boot.iter().flat_map(|boot| [&boot.kernel_sha256, &boot.initrd_sha256]);
+    let boot = image
+        .boot
+        .iter()
+        .flat_map(|boot| [&boot.kernel_sha256, &boot.initrd_sha256]);
     std::iter::once(&image.disk_sha256).chain(boot)
 }

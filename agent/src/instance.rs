@@ -34,7 +34,16 @@ const RETRY_MS_MAX: u64 = 30_000;
 
 /// Orders wishes: a newer placement beats every generation of an older one.
 #[derive(
-    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+    Debug,
+    Clone,
+    Copy,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    serde::Serialize,
+    serde::Deserialize,
 )]
 pub struct Version {
     /// How often the instance has been placed.
@@ -268,7 +277,11 @@ impl Machine {
     /// The generation to report: only wishes of the present placement count.
     #[must_use]
     pub fn applied_generation(&self) -> u64 {
-        if self.applied.epoch == self.epoch { self.applied.generation } else { 0 }
+        if self.applied.epoch == self.epoch {
+            self.applied.generation
+        } else {
+            0
+        }
     }
 }
 

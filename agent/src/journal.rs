@@ -1,19 +1,20 @@
 //! What this agent must not forget, on disk: one small file per instance, the
 //! number of this agent's life, and the highest term of a leader it obeyed.
 //!
-//! Every write is tmp + fsync + rename + fsync of the directory: a crash leaves
-//! the old file or the new one. Leftover tmp files are swept at the start. A
+//! Every write goes beside, is synced and renamed: a crash leaves the old file
+//! or the new one. What was left unfinished is swept at the start. A
 //! file that cannot be read is moved aside and its instance is treated as
 //! unrecorded, the careful case: a damaged file must not stop a host.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::fs;
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use nube_types::InstanceId;
 
+use crate::host::durable;
 use crate::instance::record::Record;
 
 /// Why the journal could not do its work.
@@ -47,11 +48,17 @@ impl Journal {
     /// Opens or makes the directory, for this user only.
     pub fn open(data_dir: &Path) -> Result<Self, Error> {
         let dir = data_dir.join("journal");
-        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir);
+        let made = fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&dir);
         made.map_err(|e| io_error("create", &dir, e))?;
         let journal = Self { dir };
         for path in journal.files()? {
-            if path.extension().is_some_and(|ending| ending == "tmp") {
+            if path
+                .extension()
+                .is_some_and(|ending| ending == durable::UNFINISHED)
+            {
                 fs::remove_file(&path).map_err(|e| io_error("remove", &path, e))?;
             }
         }
@@ -93,7 +100,9 @@ impl Journal {
     pub fn forget(&self, instance: InstanceId) -> Result<(), Error> {
         let path = self.path(instance);
         match fs::remove_file(&path) {
-            Ok(()) => self.sync_dir(),
+            Ok(()) => {
+                durable::sync_directory(&self.dir).map_err(|e| io_error("sync", &self.dir, e))
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             Err(error) => Err(io_error("remove", &path, error)),
         }
@@ -127,21 +136,7 @@ impl Journal {
     }
 
     fn replace(&self, path: &Path, bytes: &[u8]) -> Result<(), Error> {
-        let tmp = path.with_extension("tmp");
-        let written = (|| {
-            let mut file =
-                OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&tmp)?;
-            file.write_all(bytes)?;
-            file.sync_all()
-        })();
-        written.map_err(|e| io_error("write", &tmp, e))?;
-        fs::rename(&tmp, path).map_err(|e| io_error("rename", path, e))?;
-        self.sync_dir()
-    }
-
-    fn sync_dir(&self) -> Result<(), Error> {
-        let synced = File::open(&self.dir).and_then(|dir| dir.sync_all());
-        synced.map_err(|e| io_error("sync", &self.dir, e))
+        durable::replace(path, bytes, 0o600).map_err(|e| io_error("write", path, e))
     }
 
     fn path(&self, instance: InstanceId) -> PathBuf {
@@ -150,14 +145,20 @@ impl Journal {
 
     fn files(&self) -> Result<Vec<PathBuf>, Error> {
         let listed = fs::read_dir(&self.dir).and_then(|entries| {
-            entries.map(|entry| entry.map(|entry| entry.path())).collect()
+            entries
+                .map(|entry| entry.map(|entry| entry.path()))
+                .collect()
         });
         listed.map_err(|e| io_error("list", &self.dir, e))
     }
 }
 
 fn io_error(step: &'static str, path: &Path, source: io::Error) -> Error {
-    Error::Io { step, path: path.to_owned(), source }
+    Error::Io {
+        step,
+        path: path.to_owned(),
+        source,
+    }
 }
 
 #[cfg(test)]
@@ -177,13 +178,19 @@ mod test {
         let dir = tempfile::tempdir().expect("dir");
         let journal = Journal::open(dir.path()).expect("open");
         journal.write(&record(1)).expect("write");
-        let stopping = Record { step: Step::Stopping, ..record(1) };
+        let stopping = Record {
+            step: Step::Stopping,
+            ..record(1)
+        };
         journal.write(&stopping).expect("write");
         journal.write(&record(2)).expect("write");
         journal.forget(InstanceId(2)).expect("forget");
         journal.forget(InstanceId(3)).expect("absent is fine");
         let journal = Journal::open(dir.path()).expect("open");
-        assert_eq!(journal.load().expect("load"), BTreeMap::from([(InstanceId(1), stopping)]));
+        assert_eq!(
+            journal.load().expect("load"),
+            BTreeMap::from([(InstanceId(1), stopping)])
+        );
     }
 
     #[test]
@@ -191,13 +198,23 @@ mod test {
         let dir = tempfile::tempdir().expect("dir");
         let journal = Journal::open(dir.path()).expect("open");
         journal.write(&record(1)).expect("write");
-        let new = serde_json::to_vec(&Record { step: Step::Stopping, ..record(1) }).expect("json");
-        let tmp = journal.path(InstanceId(1)).with_extension("tmp");
+        let new = serde_json::to_vec(&Record {
+            step: Step::Stopping,
+            ..record(1)
+        })
+        .expect("json");
+        let tmp = journal
+            .path(InstanceId(1))
+            .with_extension(durable::UNFINISHED);
         for cut in 0..=new.len() {
             // The crash came before the rename: a tmp file of any length.
             fs::write(&tmp, &new[..cut]).expect("tmp");
             let journal = Journal::open(dir.path()).expect("open");
-            assert_eq!(journal.load().expect("load")[&InstanceId(1)], record(1), "cut {cut}");
+            assert_eq!(
+                journal.load().expect("load")[&InstanceId(1)],
+                record(1),
+                "cut {cut}"
+            );
             assert!(!tmp.exists());
         }
     }
@@ -211,8 +228,17 @@ mod test {
             journal.write(&record(2)).expect("write");
             fs::write(journal.path(InstanceId(1)), &bytes[..cut]).expect("damage");
             let loaded = journal.load().expect("load");
-            assert_eq!(loaded.keys().collect::<Vec<_>>(), [&InstanceId(2)], "cut {cut}");
-            assert!(journal.path(InstanceId(1)).with_extension("unreadable").exists());
+            assert_eq!(
+                loaded.keys().collect::<Vec<_>>(),
+                [&InstanceId(2)],
+                "cut {cut}"
+            );
+            assert!(
+                journal
+                    .path(InstanceId(1))
+                    .with_extension("unreadable")
+                    .exists()
+            );
         }
     }
 
@@ -233,7 +259,10 @@ mod test {
         let journal = Journal::open(dir.path()).expect("open");
         assert_eq!(journal.next_agent_epoch().expect("epoch"), 2);
         fs::write(dir.path().join("journal/agent_epoch"), "").expect("damage");
-        assert!(matches!(journal.next_agent_epoch(), Err(Error::NotANumber { .. })));
+        assert!(matches!(
+            journal.next_agent_epoch(),
+            Err(Error::NotANumber { .. })
+        ));
     }
 
     #[test]

@@ -19,7 +19,10 @@ pub enum Format {
 /// Starts logging. `RUST_LOG` chooses what is said; `info` by default.
 pub fn start(format: Format) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(false);
     match format {
         Format::Text => lines.init(),
         Format::Json => lines.json().init(),

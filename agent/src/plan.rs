@@ -42,7 +42,10 @@ impl Plan {
     }
 
     fn act(action: Action) -> Self {
-        Self { action: Some(action), wake_at_ms: None }
+        Self {
+            action: Some(action),
+            wake_at_ms: None,
+        }
     }
 
     fn verb(verb: Verb) -> Self {
@@ -53,12 +56,19 @@ impl Plan {
         if now_ms >= at_ms {
             return Self::verb(verb);
         }
-        Self { action: None, wake_at_ms: Some(at_ms) }
+        Self {
+            action: None,
+            wake_at_ms: Some(at_ms),
+        }
     }
 
     /// For states that are as wished: only the generation is left to note.
     fn noted(wish: &Wish, machine: &Machine) -> Self {
-        if machine.applied < wish.version { Self::act(Action::Fulfil) } else { Self::none() }
+        if machine.applied < wish.version {
+            Self::act(Action::Fulfil)
+        } else {
+            Self::none()
+        }
     }
 }
 
@@ -83,7 +93,7 @@ pub fn plan(wish: Option<&Wish>, machine: &Machine, now_ms: u64) -> Plan {
         Desire::Deleted => plan_deleted(wish, machine),
         Desire::Stopped => plan_stopped(wish, machine, now_ms),
         Desire::Running(_) => plan_running(wish, machine, now_ms),
-        Desire::Refused(reason) => plan_refused(wish, machine, reason),
+        Desire::Refused(reason) => plan_refused(wish, machine, reason, now_ms),
     }
 }
 
@@ -146,10 +156,12 @@ fn plan_running(wish: &Wish, machine: &Machine, now_ms: u64) -> Plan {
     }
 }
 
-fn plan_refused(wish: &Wish, machine: &Machine, reason: &str) -> Plan {
+fn plan_refused(wish: &Wish, machine: &Machine, reason: &str, now_ms: u64) -> Plan {
     match &machine.phase {
         // What runs well is not ended over a description nobody can read.
-        Phase::Running | Phase::Stopping { .. } | Phase::Removed => Plan::none(),
+        Phase::Running | Phase::Removed => Plan::none(),
+        Phase::Stopping { cut_at_ms } => go_on_stopping(*cut_at_ms, wish, machine, now_ms),
+        Phase::Stopped(Ending::FoundDead { told: false }) => Plan::none(),
         Phase::Failed(failure) if !overtakes(wish, failure) => Plan::none(),
         _ => Plan::act(Action::Refuse(reason.to_owned())),
     }
@@ -172,7 +184,11 @@ fn retry(failure: &Failure, wish: &Wish, now_ms: u64) -> Plan {
 
 fn stop(wish: &Wish, machine: &Machine) -> Plan {
     let outdated = machine.epoch < wish.version.epoch;
-    Plan::verb(if wish.force || outdated { Verb::PowerCut } else { Verb::PowerButton })
+    Plan::verb(if wish.force || outdated {
+        Verb::PowerCut
+    } else {
+        Verb::PowerButton
+    })
 }
 
 fn go_on_stopping(cut_at_ms: u64, wish: &Wish, machine: &Machine, now_ms: u64) -> Plan {

@@ -124,12 +124,19 @@ impl<D: Driver, I: Images> Reconciler<D, I> {
                 }
             };
             let id = spec.instance;
-            slots.insert(id, Slot::recovered(id, records.remove(&id), found, Some(spec.image)));
+            slots.insert(
+                id,
+                Slot::recovered(id, records.remove(&id), found, Some(spec.image)),
+            );
         }
         for (id, record) in records {
             slots.insert(id, Slot::recovered(id, Some(record), Found::Absent, None));
         }
-        tracing::info!(instances = slots.len(), unexplained = unexplained.len(), "looked at the host");
+        tracing::info!(
+            instances = slots.len(),
+            unexplained = unexplained.len(),
+            "looked at the host"
+        );
         let (view, seen) = watch::channel(View::default());
         let reconciler = Self {
             driver,
@@ -179,15 +186,21 @@ impl<D: Driver, I: Images> Reconciler<D, I> {
 
     fn sleep(&self) -> Duration {
         let next = self.slots.values().filter_map(|slot| slot.wake_at_ms).min();
-        let wait_ms = next.map_or(IDLE_MS, |at_ms| at_ms.saturating_sub(self.now_ms()).min(IDLE_MS));
+        let wait_ms = next.map_or(IDLE_MS, |at_ms| {
+            at_ms.saturating_sub(self.now_ms()).min(IDLE_MS)
+        });
         Duration::from_millis(wait_ms)
     }
 
     fn wake(&mut self) {
         let now_ms = self.now_ms();
         let due = |slot: &Slot| slot.wake_at_ms.is_some_and(|at_ms| at_ms <= now_ms);
-        let ids: Vec<_> =
-            self.slots.iter().filter(|(_, slot)| due(slot)).map(|(id, _)| *id).collect();
+        let ids: Vec<_> = self
+            .slots
+            .iter()
+            .filter(|(_, slot)| due(slot))
+            .map(|(id, _)| *id)
+            .collect();
         ids.into_iter().for_each(|id| self.settle(id));
     }
 
@@ -239,7 +252,8 @@ impl<D: Driver, I: Images> Reconciler<D, I> {
         if let Done::Failed(reason) = &done {
             tracing::warn!(instance = %id, reason = %reason.escape_debug(), "step failed");
         }
-        slot.machine.finished(token, done, slot.wish.as_ref(), now_ms);
+        slot.machine
+            .finished(token, done, slot.wish.as_ref(), now_ms);
         self.settle(id);
     }
 
@@ -302,7 +316,8 @@ impl<D: Driver, I: Images> Reconciler<D, I> {
         }
         if !recorded && matches!(verb, Verb::Prepare | Verb::Start) {
             let reason = "the agent cannot write its journal (is the host's disk full?)".to_owned();
-            slot.machine.finished(token, Done::Failed(reason), Some(wish), now_ms);
+            slot.machine
+                .finished(token, Done::Failed(reason), Some(wish), now_ms);
             return true;
         }
         if let Desire::Running(spec) = &wish.desire {
@@ -338,7 +353,10 @@ impl<D: Driver, I: Images> Reconciler<D, I> {
             Err(error) => {
                 tracing::error!(instance = %id, error = %chain(&error), "cannot write the journal");
                 let again_ms = now_ms.saturating_add(RECORD_RETRY_MS);
-                slot.wake_at_ms = Some(slot.wake_at_ms.map_or(again_ms, |at_ms| at_ms.min(again_ms)));
+                slot.wake_at_ms = Some(
+                    slot.wake_at_ms
+                        .map_or(again_ms, |at_ms| at_ms.min(again_ms)),
+                );
                 return false;
             }
         }
@@ -352,7 +370,8 @@ impl<D: Driver, I: Images> Reconciler<D, I> {
             tracing::error!(instance = %id, error = %chain(&error), "cannot forget a record");
         }
         self.slots.remove(&id);
-        self.view.send_if_modified(|view| view.instances.remove(&id).is_some());
+        self.view
+            .send_if_modified(|view| view.instances.remove(&id).is_some());
     }
 
     fn pin_images(&self) {
@@ -373,10 +392,16 @@ impl<D: Driver, I: Images> Reconciler<D, I> {
         let mut unknown = self.unexplained.clone();
         let quarantined = |slot: &&Slot| self.listed && slot.wish.is_none();
         unknown.extend(self.slots.values().filter(quarantined).map(|slot| {
-            format!("instance {} is not in the controllers' list; it is left alone", slot.machine.id)
+            format!(
+                "instance {} is not in the controllers' list; it is left alone",
+                slot.machine.id
+            )
         }));
         let shown = |(id, slot): (&InstanceId, &Slot)| (*id, report::observe(&slot.machine));
-        let view = View { instances: self.slots.iter().map(shown).collect(), unknown };
+        let view = View {
+            instances: self.slots.iter().map(shown).collect(),
+            unknown,
+        };
         self.view.send_if_modified(|old| {
             let changed = *old != view;
             *old = view;
@@ -397,9 +422,19 @@ impl Slot {
         }
     }
 
-    fn recovered(id: InstanceId, record: Option<Record>, found: Found, image: Option<ImageSpec>) -> Self {
+    fn recovered(
+        id: InstanceId,
+        record: Option<Record>,
+        found: Found,
+        image: Option<ImageSpec>,
+    ) -> Self {
         let durable = record.clone();
         let machine = Machine::recovered(id, record, found);
-        Self { machine, durable, image, ..Self::new(id) }
+        Self {
+            machine,
+            durable,
+            image,
+            ..Self::new(id)
+        }
     }
 }

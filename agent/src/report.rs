@@ -52,7 +52,13 @@ impl Outbox {
     /// For this life of the agent.
     #[must_use]
     pub fn new(agent_epoch: u64) -> Self {
-        Self { agent_epoch, sequence: 0, acked: View::default(), full_due: true, under_way: None }
+        Self {
+            agent_epoch,
+            sequence: 0,
+            acked: View::default(),
+            full_due: true,
+            under_way: None,
+        }
     }
 
     /// Another leader listens, or the same one anew: it is told everything.
@@ -74,9 +80,18 @@ impl Outbox {
         let changed = |(id, seen): &(&InstanceId, &ObservedInstance)| {
             full || self.acked.instances.get(id) != Some(seen)
         };
-        let limit = if full { usize::MAX } else { INSTANCES_PER_REPORT_MAX };
-        let instances: BTreeMap<_, _> =
-            view.instances.iter().filter(changed).take(limit).map(|(k, v)| (*k, v.clone())).collect();
+        let limit = if full {
+            usize::MAX
+        } else {
+            INSTANCES_PER_REPORT_MAX
+        };
+        let instances: BTreeMap<_, _> = view
+            .instances
+            .iter()
+            .filter(changed)
+            .take(limit)
+            .map(|(k, v)| (*k, v.clone()))
+            .collect();
         if !full && instances.is_empty() && self.acked.unknown == view.unknown {
             return None;
         }
@@ -88,8 +103,15 @@ impl Outbox {
             instances: instances.values().cloned().collect(),
             unknown_resources: view.unknown.clone(),
         };
-        let told = View { instances, unknown: view.unknown.clone() };
-        self.under_way = Some(UnderWay { report: report.clone(), told, sent_at_ms: now_ms });
+        let told = View {
+            instances,
+            unknown: view.unknown.clone(),
+        };
+        self.under_way = Some(UnderWay {
+            report: report.clone(),
+            told,
+            sent_at_ms: now_ms,
+        });
         Some(report)
     }
 
@@ -106,7 +128,11 @@ impl Outbox {
             self.full_due = false;
             self.acked = View::default();
         }
-        let told_dead = under_way.told.instances.iter().filter(|(_, seen)| seen.found_dead);
+        let told_dead = under_way
+            .told
+            .instances
+            .iter()
+            .filter(|(_, seen)| seen.found_dead);
         let told_dead = told_dead.map(|(id, _)| *id).collect();
         self.acked.instances.extend(under_way.told.instances);
         self.acked.unknown = under_way.told.unknown;
@@ -115,7 +141,9 @@ impl Outbox {
 
     /// Forgets what was acknowledged of instances that are gone.
     pub fn trim(&mut self, view: &View) {
-        self.acked.instances.retain(|id, _| view.instances.contains_key(id));
+        self.acked
+            .instances
+            .retain(|id, _| view.instances.contains_key(id));
     }
 }
 
@@ -130,7 +158,11 @@ pub fn observe(machine: &Machine) -> ObservedInstance {
         state: state.into(),
         stage: stage.into(),
         reason: shorten(&reason(machine)),
-        run_id: machine.run.as_ref().map(crate::driver::Run::id).unwrap_or_default(),
+        run_id: machine
+            .run
+            .as_ref()
+            .map(crate::driver::Run::id)
+            .unwrap_or_default(),
         found_dead: machine.phase == Phase::Stopped(Ending::FoundDead { told: false }),
         reboot_count: machine.reboots.unwrap_or(0),
     }
@@ -188,8 +220,11 @@ fn reason(machine: &Machine) -> String {
 pub fn shorten(text: &str) -> String {
     let mut short = String::new();
     for c in text.chars() {
-        let piece: String =
-            if c.is_control() { c.escape_default().collect() } else { c.to_string() };
+        let piece: String = if c.is_control() {
+            c.escape_default().collect()
+        } else {
+            c.to_string()
+        };
         if short.len() + piece.len() > REASON_BYTES_MAX {
             break;
         }
@@ -213,7 +248,10 @@ mod test {
             };
             (id, seen)
         };
-        View { instances: states.iter().map(entry).collect(), unknown: vec![] }
+        View {
+            instances: states.iter().map(entry).collect(),
+            unknown: vec![],
+        }
     }
 
     #[test]
@@ -223,7 +261,11 @@ mod test {
         assert!(report.full && report.sequence == 1 && report.agent_epoch == 7);
         assert_eq!(outbox.next(&View::default(), 1), None);
         outbox.acked(7, 1);
-        assert_eq!(outbox.next(&View::default(), 2), None, "nothing changed: silence");
+        assert_eq!(
+            outbox.next(&View::default(), 2),
+            None,
+            "nothing changed: silence"
+        );
     }
 
     #[test]
@@ -236,7 +278,10 @@ mod test {
         let running = view(&[(1, InstanceState::Running)]);
         let report = outbox.next(&running, 2).expect("changed");
         assert!(!report.full);
-        assert_eq!(report.instances, running.instances.into_values().collect::<Vec<_>>());
+        assert_eq!(
+            report.instances,
+            running.instances.into_values().collect::<Vec<_>>()
+        );
     }
 
     #[test]
@@ -267,7 +312,10 @@ mod test {
     #[test]
     fn an_acknowledged_death_is_told_back() {
         let mut outbox = Outbox::new(1);
-        outbox.next(&view(&[(1, InstanceState::Running), (2, InstanceState::Stopped)]), 0);
+        outbox.next(
+            &view(&[(1, InstanceState::Running), (2, InstanceState::Stopped)]),
+            0,
+        );
         assert_eq!(outbox.acked(1, 1), [InstanceId(2)]);
     }
 

@@ -17,9 +17,7 @@ pub mod rules;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use nube_proto::agent::v1::{
-    AgentMessage, Desired, agent_message, controller_message,
-};
+use nube_proto::agent::v1::{AgentMessage, Desired, agent_message, controller_message};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
@@ -155,7 +153,10 @@ impl Hub {
     async fn elect(&mut self) {
         let before = self.leadership.obeyed_term();
         let now_ms = self.now_ms();
-        let leader = self.leadership.leader(now_ms).filter(|link| self.links.contains_key(link));
+        let leader = self
+            .leadership
+            .leader(now_ms)
+            .filter(|link| self.links.contains_key(link));
         let term = self.leadership.obeyed_term();
         if term != before {
             if let Err(error) = self.journal.set_leader_term(term) {
@@ -164,7 +165,11 @@ impl Hub {
                 tracing::error!(error = %chain(&error), "cannot note the leader's term");
             }
             if term < before {
-                tracing::warn!(term, before, "obeying a lower term that stood unchallenged: a restored cluster");
+                tracing::warn!(
+                    term,
+                    before,
+                    "obeying a lower term that stood unchallenged: a restored cluster"
+                );
                 self.gate.reset();
             }
         }
@@ -178,7 +183,10 @@ impl Hub {
             return;
         };
         tracing::info!(link, term, "obeying a leader");
-        let waiting = self.links.get_mut(&link).and_then(|link| link.desired.take());
+        let waiting = self
+            .links
+            .get_mut(&link)
+            .and_then(|link| link.desired.take());
         if let Some(desired) = waiting {
             self.obey(desired).await;
         }
@@ -216,7 +224,9 @@ impl Hub {
             let message = agent_message::Message::Report(report);
             // A full queue is a stuck controller: the report is due again after
             // RESEND_MS, and a dead session starts over anyway.
-            let _ = link.up.try_send(AgentMessage { message: Some(message) });
+            let _ = link.up.try_send(AgentMessage {
+                message: Some(message),
+            });
         }
     }
 

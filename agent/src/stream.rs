@@ -50,7 +50,10 @@ pub struct Streams<D> {
 impl<D: Driver> Streams<D> {
     /// None open yet.
     pub fn new(driver: Arc<D>) -> Self {
-        Self { driver, places: Arc::new(Semaphore::new(TUNNELS_MAX)) }
+        Self {
+            driver,
+            places: Arc::new(Semaphore::new(TUNNELS_MAX)),
+        }
     }
 
     /// Serves a request in the background, on the controller that asked.
@@ -74,12 +77,23 @@ impl<D: Driver> Streams<D> {
             Err(_) => Err(format!("{TUNNELS_MAX} streams are open on this host")),
         };
         let (up, queue) = mpsc::channel(CHUNKS_UNDER_WAY);
-        let error = target.as_ref().err().map(|error| shorten(error)).unwrap_or_default();
-        let opened = StreamOpened { stream_id: open.stream_id, error };
-        let first = StreamUp { message: Some(stream_up::Message::Opened(opened)) };
+        let error = target
+            .as_ref()
+            .err()
+            .map(|error| shorten(error))
+            .unwrap_or_default();
+        let opened = StreamOpened {
+            stream_id: open.stream_id,
+            error,
+        };
+        let first = StreamUp {
+            message: Some(stream_up::Message::Opened(opened)),
+        };
         up.send(first).await.map_err(|e| e.to_string())?;
         let down = client.attach(ReceiverStream::new(queue)).await;
-        let down = down.map_err(|status| status.message().to_owned())?.into_inner();
+        let down = down
+            .map_err(|status| status.message().to_owned())?
+            .into_inner();
         match target {
             Err(error) => Err(error),
             Ok(Target::Tunnel(guest)) => splice(guest, up, down).await,
@@ -96,7 +110,8 @@ impl<D: Driver> Streams<D> {
             Some(open_stream::Kind::SerialLog(target)) => {
                 let bytes_max = target.bytes_max.min(SERIAL_RING_BYTES);
                 let log = self.driver.serial_log(id, bytes_max).await;
-                log.map(|log| Target::Log(log.into())).map_err(|e| e.to_string())
+                log.map(|log| Target::Log(log.into()))
+                    .map_err(|e| e.to_string())
             }
             None => Err("this agent does not know this kind of stream".to_owned()),
         }
@@ -151,8 +166,12 @@ async fn send_log(
 }
 
 async fn send(up: &mpsc::Sender<StreamUp>, data: Bytes) -> Result<(), String> {
-    let message = StreamUp { message: Some(stream_up::Message::Data(data)) };
-    up.send(message).await.map_err(|_| "the controller left".to_owned())
+    let message = StreamUp {
+        message: Some(stream_up::Message::Data(data)),
+    };
+    up.send(message)
+        .await
+        .map_err(|_| "the controller left".to_owned())
 }
 
 /// Copies both ways until both halves ended, one failed, or nothing moved.
@@ -163,7 +182,12 @@ async fn splice(
 ) -> Result<(), String> {
     let (reader, writer) = guest.into_split();
     let (moved, mut seen) = watch::channel(Instant::now());
-    let copies = async { tokio::try_join!(to_client(reader, up, &moved), to_guest(writer, down, &moved)) };
+    let copies = async {
+        tokio::try_join!(
+            to_client(reader, up, &moved),
+            to_guest(writer, down, &moved)
+        )
+    };
     let idle = async {
         loop {
             let until = *seen.borrow_and_update() + IDLE_MAX;
@@ -188,7 +212,10 @@ async fn to_client(
     let mut buffer = BytesMut::new();
     loop {
         buffer.reserve(read_bytes);
-        let count = guest.read_buf(&mut buffer).await.map_err(|e| e.to_string())?;
+        let count = guest
+            .read_buf(&mut buffer)
+            .await
+            .map_err(|e| e.to_string())?;
         if count == 0 {
             return Ok(());
         }
@@ -211,7 +238,10 @@ async fn to_guest(
 ) -> Result<(), String> {
     while let Some(chunk) = down.next().await {
         let chunk = chunk.map_err(|status| status.message().to_owned())?;
-        guest.write_all(&chunk.data).await.map_err(|e| e.to_string())?;
+        guest
+            .write_all(&chunk.data)
+            .await
+            .map_err(|e| e.to_string())?;
         moved.send_replace(Instant::now());
     }
     guest.shutdown().await.map_err(|e| e.to_string())

@@ -47,9 +47,15 @@ pub enum Error {
 pub fn endpoint(config: &Config, controller: &str) -> Result<Endpoint, Error> {
     let tls = ClientTlsConfig::new()
         .ca_certificate(Certificate::from_pem(read(&config.ca)?))
-        .identity(Identity::from_pem(read(&config.certificate)?, read(&config.key)?))
+        .identity(Identity::from_pem(
+            read(&config.certificate)?,
+            read(&config.key)?,
+        ))
         .domain_name(SERVER_NAME);
-    let refused = |source| Error::Endpoint { controller: controller.to_owned(), source };
+    let refused = |source| Error::Endpoint {
+        controller: controller.to_owned(),
+        source,
+    };
     let endpoint = Endpoint::from_shared(format!("https://{controller}")).map_err(refused)?;
     Ok(endpoint
         .tls_config(tls)
@@ -64,5 +70,8 @@ pub fn endpoint(config: &Config, controller: &str) -> Result<Endpoint, Error> {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, Error> {
-    fs::read(path).map_err(|source| Error::Read { path: path.to_owned(), source })
+    fs::read(path).map_err(|source| Error::Read {
+        path: path.to_owned(),
+        source,
+    })
 }

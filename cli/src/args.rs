@@ -63,7 +63,14 @@ pub struct Global {
 
     /// How answers are printed: table, wide, json, yaml; bills also csv. json
     /// and yaml are proto3 JSON with the contract's own field names.
-    #[arg(short, long, global = true, value_enum, default_value_t, value_name = "FORMAT")]
+    #[arg(
+        short,
+        long,
+        global = true,
+        value_enum,
+        default_value_t,
+        value_name = "FORMAT"
+    )]
     #[arg(hide_possible_values = true)]
     pub output: Format,
 

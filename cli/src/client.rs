@@ -48,14 +48,14 @@ impl Client {
     pub fn open(global: &Global) -> Result<Self> {
         let file = Locations::of(global)?.read()?;
         let targets = targets(&file)?;
-        Ok(Self::new(targets, global.timeout, global.request_id.clone()))
+        Ok(Self::new(
+            targets,
+            global.timeout,
+            global.request_id.clone(),
+        ))
     }
 
-    fn new(
-        targets: Vec<Target>,
-        deadline: Option<Duration>,
-        request_id: Option<String>,
-    ) -> Self {
+    fn new(targets: Vec<Target>, deadline: Option<Duration>, request_id: Option<String>) -> Self {
         // Spreads clients over controllers; the leader is not known before.
         let first = rand::random_range(0..targets.len().max(1));
         Self {
@@ -91,16 +91,14 @@ impl Client {
     /// Address and channel of each controller, for those who must ask them all.
     pub fn each(&self) -> impl Iterator<Item = (&str, Channel)> {
         let pair = |target: &Target| target.channel.clone();
-        self.targets.iter().map(move |t| (t.address.as_str(), pair(t)))
+        self.targets
+            .iter()
+            .map(move |t| (t.address.as_str(), pair(t)))
     }
 
     /// Calls until an answer or the deadline. `what` is the action for error
     /// texts, as `launch`.
-    pub async fn call<T, F>(
-        &self,
-        what: &str,
-        attempt: impl FnMut(Channel) -> F,
-    ) -> Result<T>
+    pub async fn call<T, F>(&self, what: &str, attempt: impl FnMut(Channel) -> F) -> Result<T>
     where
         F: Future<Output = std::result::Result<Response<T>, Status>>,
     {
@@ -139,7 +137,11 @@ impl Client {
     fn skip(&self, address: &str) {
         let now = self.current.load(Ordering::Relaxed);
         let len = self.targets.len().max(1);
-        if self.targets.get(now % len).is_some_and(|t| t.address == address) {
+        if self
+            .targets
+            .get(now % len)
+            .is_some_and(|t| t.address == address)
+        {
             self.current.store((now + 1) % len, Ordering::Relaxed);
         }
     }
@@ -248,9 +250,8 @@ fn by_controller(status: &Status) -> bool {
 }
 
 fn targets(file: &ClientFile) -> Result<Vec<Target>> {
-    let read = |path: &std::path::Path| {
-        std::fs::read(path).context(format!("`{}`", path.display()))
-    };
+    let read =
+        |path: &std::path::Path| std::fs::read(path).context(format!("`{}`", path.display()));
     let tls = ClientTlsConfig::new()
         .domain_name(SERVER_NAME)
         .ca_certificate(Certificate::from_pem(read(&file.ca)?))

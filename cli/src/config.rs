@@ -39,9 +39,7 @@ impl Locations {
         };
         let dir = std::path::absolute(&dir).context(format!("`{}`", dir.display()))?;
         let config = match &global.config {
-            Some(file) => {
-                std::path::absolute(file).context(format!("`{}`", file.display()))?
-            }
+            Some(file) => std::path::absolute(file).context(format!("`{}`", file.display()))?,
             None => dir.join("client.toml"),
         };
         Ok(Self { dir, config })
@@ -58,7 +56,10 @@ impl Locations {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 return Err(Error::new(
                     Exit::Unavailable,
-                    format!("no cloud is known: `{}` does not exist", self.config.display()),
+                    format!(
+                        "no cloud is known: `{}` does not exist",
+                        self.config.display()
+                    ),
                 )
                 .hint(
                     "`cloudctl up` makes a cloud on this machine; --config, --dir, NUBE_CONFIG \

@@ -31,8 +31,8 @@ pub enum Exit {
 impl Exit {
     /// The number for the shell.
     #[must_use]
-    pub fn code(self) -> i32 {
-        self as i32
+    pub fn code(self) -> u8 {
+        self as u8
     }
 }
 
@@ -229,7 +229,10 @@ mod test {
     fn a_server_cannot_drive_the_terminal() {
         let status = Status::invalid_argument("bad \u{1b}]0;owned\u{7} \u{9b}31m\r");
         let text = Error::from_status("show", &status).render();
-        assert!(!text.contains(['\u{1b}', '\u{7}', '\u{9b}', '\r']), "{text}");
+        assert!(
+            !text.contains(['\u{1b}', '\u{7}', '\u{9b}', '\r']),
+            "{text}"
+        );
         assert!(text.contains("\\u{1b}]0;owned"));
     }
 }

@@ -75,7 +75,10 @@ mod test {
         let path = dir.path().join("keys/key");
         private_dir(path.parent().expect("a parent")).expect("made");
         write_private(&path, b"secret").expect("written");
-        let mode = std::fs::metadata(&path).expect("there").permissions().mode();
+        let mode = std::fs::metadata(&path)
+            .expect("there")
+            .permissions()
+            .mode();
         assert_eq!(mode & 0o777, 0o600);
         let error = write_private(&path, b"other").expect_err("exists");
         assert!(error.render().contains("exists"), "{}", error.render());

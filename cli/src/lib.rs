@@ -25,7 +25,7 @@ use crate::args::Cli;
 
 /// Runs the command line of this process and returns its exit code.
 #[must_use]
-pub fn run() -> i32 {
+pub fn run() -> u8 {
     let cli = Cli::parse();
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -38,11 +38,15 @@ pub fn run() -> i32 {
             return error::Exit::Failed.code();
         }
     };
-    match runtime.block_on(commands::run(cli)) {
+    let code = match runtime.block_on(commands::run(cli)) {
         Ok(code) => code,
         Err(error) => {
             eprint!("{}", error.render());
             error.exit().code()
         }
-    }
+    };
+    // A thread that still waits for standard input (see `tunnel`) must not keep
+    // a finished command alive.
+    runtime.shutdown_background();
+    code
 }

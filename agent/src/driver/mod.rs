@@ -168,7 +168,10 @@ pub enum DriverError {
 impl DriverError {
     /// Wraps any error with the step that failed.
     pub fn host(step: &'static str, cause: impl std::fmt::Display) -> Self {
-        Self::Host { step, cause: cause.to_string() }
+        Self::Host {
+            step,
+            cause: cause.to_string(),
+        }
     }
 }
 
@@ -188,8 +191,9 @@ pub trait Driver: Send + Sync + 'static {
 
     /// Everything on this host that belongs to the driver, running or not, and
     /// what cannot be explained (for people). Starts watching what runs.
-    fn recover(&self)
-    -> impl Future<Output = Result<(Vec<Recovered>, Vec<String>), DriverError>> + Send;
+    fn recover(
+        &self,
+    ) -> impl Future<Output = Result<(Vec<Recovered>, Vec<String>), DriverError>> + Send;
 
     /// Disk overlay, seed, port, cgroup, uid: all but the process. A changed
     /// spec (another epoch) on top of an old preparation keeps the disk.
@@ -200,8 +204,7 @@ pub trait Driver: Send + Sync + 'static {
     ) -> impl Future<Output = Result<(), DriverError>> + Send;
 
     /// Starts the machine process, unless it runs; says which life it is.
-    fn start(&self, instance: InstanceId)
-    -> impl Future<Output = Result<Run, DriverError>> + Send;
+    fn start(&self, instance: InstanceId) -> impl Future<Output = Result<Run, DriverError>> + Send;
 
     /// Presses the power button. Does not wait.
     fn power_button(
@@ -216,8 +219,7 @@ pub trait Driver: Send + Sync + 'static {
     ) -> impl Future<Output = Result<(), DriverError>> + Send;
 
     /// Removes every trace: process, tap, cgroup, files, uid. Absent is fine.
-    fn remove(&self, instance: InstanceId)
-    -> impl Future<Output = Result<(), DriverError>> + Send;
+    fn remove(&self, instance: InstanceId) -> impl Future<Output = Result<(), DriverError>> + Send;
 
     /// Connects to a TCP port of the guest, once.
     fn connect(

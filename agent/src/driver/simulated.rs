@@ -105,9 +105,7 @@ impl Driver for SimulatedDriver {
 
     async fn prepare(&self, spec: &GuestSpec, _files: &ImageFiles) -> Result<(), DriverError> {
         let mut guests = lock(&self.guests);
-        let run = guests
-            .remove(&spec.instance)
-            .and_then(|before| before.run);
+        let run = guests.remove(&spec.instance).and_then(|before| before.run);
         let spec = spec.clone();
         guests.insert(spec.instance, Guest { spec, run });
         Ok(())
@@ -157,8 +155,8 @@ impl Driver for SimulatedDriver {
         }
         let listener = TcpListener::bind("127.0.0.1:0").await.map_err(fault)?;
         let address = listener.local_addr().map_err(fault)?;
-        let (near, far) = tokio::try_join!(TcpStream::connect(address), listener.accept())
-            .map_err(fault)?;
+        let (near, far) =
+            tokio::try_join!(TcpStream::connect(address), listener.accept()).map_err(fault)?;
         let (mut far, _) = far;
         far.write_all(BANNER).await.map_err(fault)?;
         Ok(near)
@@ -171,7 +169,9 @@ impl Driver for SimulatedDriver {
     ) -> Result<Vec<u8>, DriverError> {
         self.check(instance)?;
         let text = format!("{instance} is simulated: it has no serial port\n").into_bytes();
-        let surplus = text.len().saturating_sub(bytes_max.try_into().unwrap_or(usize::MAX));
+        let surplus = text
+            .len()
+            .saturating_sub(bytes_max.try_into().unwrap_or(usize::MAX));
         Ok(text[surplus..].to_vec())
     }
 

@@ -191,10 +191,7 @@ async fn probe_by_qemu(qemu: &Path) -> io::Result<bool> {
     sector[510..512].copy_from_slice(&[0x55, 0xaa]);
     let disk = rustix::fs::memfd_create("boot-sector", rustix::fs::MemfdFlags::empty())?;
     rustix::io::write(&disk, &sector)?;
-    let drive = format!(
-        "file=/proc/self/fd/{},format=raw,if=ide",
-        disk.as_raw_fd()
-    );
+    let drive = format!("file=/proc/self/fd/{},format=raw,if=ide", disk.as_raw_fd());
     let mut command = Command::new(qemu);
     command
         .args(["-accel", "kvm", "-machine", "pc", "-m", "64"])

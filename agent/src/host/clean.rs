@@ -11,7 +11,7 @@ use super::cgroup::Cgroups;
 use super::firewall;
 use super::link::Links;
 use super::namespace::{self, Namespace};
-use super::port::{host_table, namespace_prefix};
+use super::network::{host_table, namespace_prefix};
 use super::{process, uid};
 
 /// Whose traces.

@@ -20,6 +20,7 @@ use serde_json::{Value, json};
 
 use super::link::Prefix;
 
+const NFT: &str = "/usr/sbin/nft";
 /// Taps in a network namespace begin with this.
 pub const TAP_PATTERN: &str = "t*";
 /// Links from the host namespace into networks begin with this.
@@ -77,10 +78,7 @@ pub fn network_rules(ports: &[GuardedPort]) -> Value {
         "input",
         vec![
             from_link(TAP_PATTERN),
-            matches(
-                payload("icmp", "type"),
-                json!("echo-request"),
-            ),
+            matches(payload("icmp", "type"), json!("echo-request")),
             accept(),
         ],
     );
@@ -113,10 +111,7 @@ pub fn host_rules(table: &str, closed: &[Prefix]) -> Value {
     // No address of this host serves guests.
     rules.rule("input", vec![from_link(UPLINK_PATTERN), drop()]);
     rules.base_chain("postrouting", "nat", "postrouting", 100, "accept");
-    rules.rule(
-        "postrouting",
-        vec![from(&[UPLINK_PREFIX]), masquerade()],
-    );
+    rules.rule("postrouting", vec![from(&[UPLINK_PREFIX]), masquerade()]);
     rules.finish()
 }
 
@@ -126,7 +121,10 @@ pub fn testbed_rules(table: &str, bridge: &str, subnet: Prefix, gateway: Ipv4Add
     let mut rules = Rules::replacing("inet", table);
     rules.base_chain("postrouting", "nat", "postrouting", 100, "accept");
     let elsewhere = differs(meta("oifname"), json!(bridge));
-    rules.rule("postrouting", vec![from(&[subnet]), elsewhere, masquerade()]);
+    rules.rule(
+        "postrouting",
+        vec![from(&[subnet]), elsewhere, masquerade()],
+    );
     rules.base_chain("input", "filter", "input", 0, "accept");
     // Guests reach this machine as their host. Its other addresses must not be
     // a way around the hosts' rules, which close the testbed's subnet to them.
@@ -149,9 +147,11 @@ pub fn no_rules(family: &'static str, table: &str) -> Value {
 /// Blocks for the run of `nft`.
 pub fn apply(rules: &Value) -> io::Result<()> {
     let text = rules.to_string();
+    // By its full name where it has one: nothing in the agent's PATH counts.
+    let nft = std::path::Path::new(NFT);
     nftables::helper::apply_ruleset_raw(
         &text,
-        nftables::helper::DEFAULT_NFT,
+        nft.exists().then_some(nft),
         nftables::helper::DEFAULT_ARGS,
     )
     .map(|_| ())

@@ -103,8 +103,16 @@ impl Mapping {
         };
         let protection = libc::PROT_READ | libc::PROT_WRITE;
         // SAFETY: the kernel chooses an address that nothing else uses.
-        let at =
-            unsafe { libc::mmap(std::ptr::null_mut(), bytes, protection, flags, descriptor, 0) };
+        let at = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                bytes,
+                protection,
+                flags,
+                descriptor,
+                0,
+            )
+        };
         if at == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
         }
@@ -251,4 +259,30 @@ fn prepare_cpu(kvm: &File, cpu: &OwnedFd) -> io::Result<()> {
     };
     call(cpu, SET_REGS, &raw mut registers)?;
     Ok(())
+}
+
+#[cfg(test)]
+mod test {
+    use super::*;
+
+    /// Whatever this machine's KVM is worth, the layouts are right: a halt at
+    /// the first instruction works even where KVM is emulated.
+    #[test]
+    fn a_processor_that_halts_at_once_halts() {
+        if !std::path::Path::new("/dev/kvm").exists() {
+            println!("skipped: no /dev/kvm");
+            return;
+        }
+        match run(&[0xf4]) {
+            Ok(took) => assert!(took < Duration::from_secs(1)),
+            // Not root, or somebody else's hypervisor holds it.
+            Err(error) => assert!(error.to_string().contains("does not open"), "{error}"),
+        }
+    }
+
+    #[test]
+    #[ignore = "may hang where KVM does not work: for people, by hand"]
+    fn both_stages_of_the_probe() {
+        println!("{:?}", crate::host::accelerator::probe_child());
+    }
 }

@@ -17,9 +17,11 @@ pub mod firewall;
 mod kvm;
 pub mod link;
 pub mod namespace;
+pub mod network;
 pub mod port;
 pub mod process;
+#[cfg(test)]
+pub mod scratch;
 pub mod tap;
 pub mod testbed;
 pub mod uid;
-

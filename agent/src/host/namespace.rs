@@ -28,12 +28,6 @@ pub struct Namespace {
 }
 
 impl Namespace {
-    /// Where the agent itself is.
-    #[must_use]
-    pub fn own() -> Self {
-        Self { name: None }
-    }
-
     /// A named one, which may not exist yet. Names are made of ids and numbers
     /// by the caller, never of a user's text.
     #[must_use]
@@ -43,7 +37,7 @@ impl Namespace {
         }
     }
 
-    /// Own when there is no name.
+    /// The agent's own when there is no name.
     #[must_use]
     pub fn of(name: Option<&str>) -> Self {
         Self {
@@ -64,7 +58,7 @@ impl Namespace {
     /// namespace on it leaves a plain file, which does not count.
     #[must_use]
     pub fn exists(&self) -> bool {
-        rustix::fs::statfs(&self.path()).is_ok_and(|stat| stat.f_type as u64 == NSFS_MAGIC)
+        rustix::fs::statfs(self.path()).is_ok_and(|stat| stat.f_type as u64 == NSFS_MAGIC)
     }
 
     /// A descriptor of it.

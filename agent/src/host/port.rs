@@ -15,25 +15,21 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
-use std::net::Ipv4Addr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
 use nube_types::{InstanceId, NodeId};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use tokio::sync::Mutex;
 
-use super::firewall::{self, GuardedPort, UPLINK_INSIDE, UPLINK_PREFIX};
-use super::link::{Links, Prefix, set_sysctl};
+use super::firewall::GuardedPort;
+use super::link::{Links, Prefix};
 use super::namespace::{self, Namespace};
+use super::network::{
+    ensure_host, ensure_inside, ensure_ports, has_taps, host_table, namespace_name,
+    namespace_prefix, remove_tap, tap_name, uplink_name,
+};
 use super::tap;
 use crate::driver::{DriverError, PortSpec};
-
-/// The same on every host: a guest that moves keeps its neighbour.
-const GATEWAY_MAC: [u8; 6] = [0xfe, 0, 0, 0, 0, 1];
-/// Answered locally, some day by the metadata service.
-const METADATA: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);
-/// Links between host and networks: each takes four addresses.
-const UPLINKS_MAX: u32 = 1 << (32 - 2 - UPLINK_PREFIX.length);
 
 /// Networks of one node.
 #[derive(Debug)]
@@ -46,41 +42,6 @@ pub struct Networks {
     /// Ports with rules, by network number. One lock: changes of taps and
     /// rules are short, and links are numbered by looking at what is there.
     guarded: Mutex<HashMap<u32, BTreeMap<InstanceId, GuardedPort>>>,
-}
-
-/// Name of the namespace of a network on a node. Several agents may share
-/// `/run/netns`, so the node is part of it.
-#[must_use]
-pub fn namespace_name(node: NodeId, network_number: u32) -> String {
-    format!("{}{network_number}", namespace_prefix(node))
-}
-
-/// What names of a node's namespaces begin with.
-#[must_use]
-pub fn namespace_prefix(node: NodeId) -> String {
-    format!("nb{}-", short(node))
-}
-
-/// Eight digits that tell the nodes of one machine apart.
-#[must_use]
-pub fn short(node: NodeId) -> String {
-    node.hex()[8..].to_owned()
-}
-
-/// Name of a guest's tap: fifteen bytes, as long as the kernel takes.
-#[must_use]
-pub fn tap_name(instance: InstanceId) -> String {
-    format!("t{}", &instance.hex()[2..])
-}
-
-fn uplink_name(network_number: u32) -> String {
-    format!("nl-{network_number:x}")
-}
-
-/// Name of the rule table in the host namespace.
-#[must_use]
-pub fn host_table(node: NodeId) -> String {
-    format!("nube_{}", short(node))
 }
 
 impl Networks {
@@ -150,7 +111,10 @@ impl Networks {
     /// Removes a guest's port, and its network here when it was the last.
     /// Absent is fine.
     pub async fn remove(&self, instance: InstanceId, port: &PortSpec) -> Result<(), DriverError> {
-        let number = port.network_number;
+        self.remove_from(instance, port.network_number).await
+    }
+
+    async fn remove_from(&self, instance: InstanceId, number: u32) -> Result<(), DriverError> {
         let mut guarded = self.guarded.lock().await;
         if let Some(ports) = guarded.get_mut(&number) {
             ports.remove(&instance);
@@ -170,6 +134,19 @@ impl Networks {
         self.remove_network(number)
             .await
             .map_err(|error| DriverError::host("remove network", error))
+    }
+
+    /// Removes a guest's port when nobody knows any more where it is.
+    pub async fn remove_anywhere(&self, instance: InstanceId) -> Result<(), DriverError> {
+        let fault = |error| DriverError::host("remove port", error);
+        let prefix = namespace_prefix(self.node);
+        for name in namespace::list(&prefix).map_err(fault)? {
+            let Ok(number) = name[prefix.len()..].parse() else {
+                continue;
+            };
+            self.remove_from(instance, number).await?;
+        }
+        Ok(())
     }
 
     async fn remove_network(&self, number: u32) -> io::Result<()> {
@@ -230,147 +207,5 @@ impl Networks {
     }
 }
 
-/// In the host namespace: forwarding, rules, and the link into the network.
-/// Returns the host's address on that link.
-async fn ensure_host(
-    number: u32,
-    inside: OwnedFd,
-    mut closed: Vec<Prefix>,
-    table: String,
-) -> io::Result<Ipv4Addr> {
-    let links = Links::open()?;
-    set_sysctl("ipv4/ip_forward", "1")?;
-    let addresses = links.addresses().await?;
-    let own = addresses
-        .iter()
-        .map(|(_, address, length)| Prefix::around(*address, *length))
-        .filter(|prefix| !UPLINK_PREFIX.contains(*prefix));
-    closed.extend(own);
-    firewall::apply(&firewall::host_rules(&table, &closed))?;
-
-    let name = uplink_name(number);
-    if let Some(index) = links.index(&name).await?
-        && let Some((_, address, _)) = addresses.iter().find(|(of, _, _)| *of == index)
-        && peer_is_inside(&inside).await?
-    {
-        return Ok(*address);
-    }
-    // Half made, or its other end went with an older namespace: again.
-    links.delete(&name).await?;
-    links
-        .add_veth(&name, UPLINK_INSIDE, inside.as_fd())
-        .await?;
-    let index = links.require(&name).await?;
-    let address = free_uplink(number, &addresses)?;
-    links.address(index, address, 30).await?;
-    links.up(index).await?;
-    Ok(address)
-}
-
-async fn peer_is_inside(inside: &OwnedFd) -> io::Result<bool> {
-    let inside = inside.try_clone()?;
-    namespace::run_in(Some(inside), || {
-        namespace::block_on(async { Ok(Links::open()?.index(UPLINK_INSIDE).await?.is_some()) })
-    })
-    .await
-}
-
-/// The host's address on a new link: by the network's number, or the next that
-/// is free. The kernel's list is the only record.
-fn free_uplink(number: u32, addresses: &[(u32, Ipv4Addr, u8)]) -> io::Result<Ipv4Addr> {
-    let taken: BTreeSet<Ipv4Addr> = addresses.iter().map(|(_, address, _)| *address).collect();
-    (0..UPLINKS_MAX)
-        .map(|step| (number.wrapping_add(step)) % UPLINKS_MAX)
-        .map(|slot| Ipv4Addr::from_bits(UPLINK_PREFIX.address.to_bits() + slot * 4 + 1))
-        .find(|address| !taken.contains(address))
-        .ok_or_else(|| io::Error::other("all links into networks are taken"))
-}
-
-/// In the network's namespace: everything that its ports share.
-async fn ensure_inside(port: PortSpec, host_end: Ipv4Addr) -> io::Result<()> {
-    set_sysctl("ipv6/conf/all/disable_ipv6", "1")?;
-    set_sysctl("ipv6/conf/default/disable_ipv6", "1")?;
-    set_sysctl("ipv4/ip_forward", "1")?;
-    // Sources are pinned per tap, which is stricter than a reverse path check.
-    set_sysctl("ipv4/conf/all/rp_filter", "0")?;
-    set_sysctl("ipv4/conf/default/rp_filter", "0")?;
-    let links = Links::open()?;
-    let lo = links.require("lo").await?;
-    links.up(lo).await?;
-    links.address(lo, port.gateway, 32).await?;
-    links.address(lo, METADATA, 32).await?;
-    let own_end = Ipv4Addr::from_bits(host_end.to_bits() + 1);
-    let up = links.require(UPLINK_INSIDE).await?;
-    links.address(up, own_end, 30).await?;
-    links.up(up).await?;
-    links.route_default(host_end).await?;
-    let subnet = Prefix::around(port.address, port.prefix_length);
-    links.route_unreachable(subnet).await
-}
-
-/// In the network's namespace: taps first, silent; then the rules; then the
-/// taps are switched on. No frame passes a tap without rules.
-async fn ensure_ports(
-    ports: Vec<(InstanceId, PortSpec)>,
-    all: Vec<GuardedPort>,
-) -> io::Result<()> {
-    let links = Links::open()?;
-    let mut indexes = Vec::new();
-    for (instance, port) in &ports {
-        let name = tap_name(*instance);
-        let index = match links.index(&name).await? {
-            Some(index) => index,
-            None => {
-                tap::open(&name)?;
-                links.require(&name).await?
-            }
-        };
-        links.shape(index, GATEWAY_MAC, port.mtu).await?;
-        set_sysctl(&format!("ipv4/conf/{name}/proxy_arp"), "1")?;
-        set_sysctl(&format!("ipv4/neigh/{name}/proxy_delay"), "0")?;
-        indexes.push(index);
-    }
-    firewall::apply(&firewall::network_rules(&all))?;
-    for (index, (_, port)) in indexes.into_iter().zip(&ports) {
-        links.up(index).await?;
-        links.route_to_link(port.address, index).await?;
-        links.neighbour(index, port.address, port.mac).await?;
-    }
-    Ok(())
-}
-
-async fn remove_tap(tap: String) -> io::Result<bool> {
-    let links = Links::open()?;
-    links.delete(&tap).await?;
-    has_taps(&links).await
-}
-
-async fn has_taps(links: &Links) -> io::Result<bool> {
-    let names = links.names().await?;
-    Ok(names.iter().any(|name| name.starts_with('t')))
-}
-
 #[cfg(test)]
-mod test {
-    use super::*;
-
-    #[test]
-    fn names_fit_the_kernel_and_hold_ids_only() {
-        let instance = InstanceId(0x0123_4567_89ab_cdef);
-        assert_eq!(tap_name(instance), "t23456789abcdef");
-        assert_eq!(tap_name(instance).len(), 15);
-        assert!(uplink_name(u32::MAX).len() <= 15);
-        let name = namespace_name(NodeId(0xaa_0000_00bb), 7);
-        assert_eq!(name, "nb000000bb-7");
-    }
-
-    #[test]
-    fn a_taken_link_number_moves_on() {
-        let first = free_uplink(3, &[]).expect("free");
-        assert_eq!(first, Ipv4Addr::new(169, 254, 64, 13));
-        let next = free_uplink(3, &[(9, first, 30)]).expect("free");
-        assert_eq!(next, Ipv4Addr::new(169, 254, 64, 17));
-        let last = free_uplink(u32::MAX, &[]).expect("free");
-        assert!(UPLINK_PREFIX.contains(Prefix::around(last, 30)));
-    }
-}
+mod traffic;

@@ -64,7 +64,11 @@ pub fn create(cell: &str, nodes: &[String], subnet: Ipv4Addr) -> io::Result<Vec<
         subnet: network.address,
         hosts: hosts.clone(),
     };
-    durable::replace(&state_file(cell), &serde_json::to_vec_pretty(&state)?, 0o644)?;
+    durable::replace(
+        &state_file(cell),
+        &serde_json::to_vec_pretty(&state)?,
+        0o644,
+    )?;
     remember_forwarding()?;
 
     let gateway = nth(network, 1);
@@ -296,7 +300,11 @@ mod test {
         for _ in 0..2 {
             delete(&cell).expect("deleted");
         }
-        assert!(namespace::list(&format!("nube-{cell}-")).expect("list").is_empty());
+        assert!(
+            namespace::list(&format!("nube-{cell}-"))
+                .expect("list")
+                .is_empty()
+        );
         assert!(hosts(&cell).is_err());
     }
 }

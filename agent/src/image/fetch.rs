@@ -40,7 +40,10 @@ impl<S: BlobSource> Cache<S> {
             }
             tracing::warn!(sha256 = wanted.sha256, cause = %last, "image fetch broke off");
         }
-        Err(Error::Source { sha256: wanted.sha256.to_owned(), cause: last })
+        Err(Error::Source {
+            sha256: wanted.sha256.to_owned(),
+            cause: last,
+        })
     }
 
     /// Appends to the part file until it has its full size; answers the digest.
@@ -54,7 +57,12 @@ impl<S: BlobSource> Cache<S> {
             return Err(Broken::TooLong);
         }
         let mut options = tokio::fs::OpenOptions::new();
-        let mut file = options.append(true).create(true).mode(0o600).open(part).await?;
+        let mut file = options
+            .append(true)
+            .create(true)
+            .mode(0o600)
+            .open(part)
+            .await?;
         while length < wanted.size_bytes {
             let opened = self.source.open(wanted.sha256, length).await;
             let mut stream = opened.map_err(Broken::Source)?;
@@ -92,10 +100,15 @@ impl<S: BlobSource> Cache<S> {
         }
         if let Some(format) = wanted.format {
             let mut head = Vec::with_capacity(header::BYTES_MAX);
-            fs::File::open(part)?.take(header::BYTES_MAX as u64).read_to_end(&mut head)?;
+            fs::File::open(part)?
+                .take(header::BYTES_MAX as u64)
+                .read_to_end(&mut head)?;
             if let Err(cause) = header::inspect(format, &head) {
                 fs::remove_file(part)?;
-                return Err(Error::Refused { sha256: wanted.sha256.to_owned(), cause });
+                return Err(Error::Refused {
+                    sha256: wanted.sha256.to_owned(),
+                    cause,
+                });
             }
         }
         fs::set_permissions(part, fs::Permissions::from_mode(0o444))?;
@@ -119,7 +132,10 @@ impl From<io::Error> for Broken {
 }
 
 fn corrupt(wanted: &Wanted<'_>, what: &'static str) -> Error {
-    Error::Corrupt { sha256: wanted.sha256.to_owned(), what }
+    Error::Corrupt {
+        sha256: wanted.sha256.to_owned(),
+        what,
+    }
 }
 
 /// Digest so far and length of a part file; empty when there is none.
@@ -157,8 +173,10 @@ mod test {
         async fn open(&self, _: &str, offset_bytes: u64) -> Result<BlobStream, String> {
             self.offsets.lock().expect("lock").push(offset_bytes);
             let rest = &self.content[offset_bytes as usize..];
-            let mut chunks: Vec<_> =
-                rest.chunks(3).map(|chunk| Ok(Bytes::copy_from_slice(chunk))).collect();
+            let mut chunks: Vec<_> = rest
+                .chunks(3)
+                .map(|chunk| Ok(Bytes::copy_from_slice(chunk)))
+                .collect();
             if let Some(n) = self.breaks.lock().expect("lock").pop() {
                 chunks.truncate(n);
                 chunks.push(Err("connection lost".to_owned()));
@@ -200,7 +218,10 @@ mod test {
         for files in all {
             let files = files.expect("files");
             assert_eq!(fs::read(&files.disk).expect("read"), b"hello world");
-            let mode = fs::metadata(&files.disk).expect("file").permissions().mode();
+            let mode = fs::metadata(&files.disk)
+                .expect("file")
+                .permissions()
+                .mode();
             assert_eq!(mode & 0o777, 0o444);
         }
         assert_eq!(*source.offsets.lock().expect("lock"), [0]);
@@ -229,10 +250,23 @@ mod test {
         let source = fake(b"hello world", &[]);
         let (_dir, cache) = cache(&source, 1000);
         let image = raw(b"hello World");
-        assert!(matches!(cache.ensure(&image).await, Err(Error::Corrupt { .. })));
-        let longer = ImageSpec { disk_size_bytes: 5, ..raw(b"hello") };
-        assert!(matches!(cache.ensure(&longer).await, Err(Error::Corrupt { .. })));
-        assert_eq!(fs::read_dir(&cache.dir).expect("dir").count(), 0, "nothing is left");
+        assert!(matches!(
+            cache.ensure(&image).await,
+            Err(Error::Corrupt { .. })
+        ));
+        let longer = ImageSpec {
+            disk_size_bytes: 5,
+            ..raw(b"hello")
+        };
+        assert!(matches!(
+            cache.ensure(&longer).await,
+            Err(Error::Corrupt { .. })
+        ));
+        assert_eq!(
+            fs::read_dir(&cache.dir).expect("dir").count(),
+            0,
+            "nothing is left"
+        );
     }
 
     #[tokio::test(start_paused = true)]
@@ -241,11 +275,17 @@ mod test {
         content[..8].copy_from_slice(b"QFI\xfb\0\0\0\x03");
         content[8..16].copy_from_slice(&200_u64.to_be_bytes());
         let (_dir, cache) = cache(&fake(&content, &[]), 1000);
-        let image = ImageSpec { disk_format: DiskFormat::Qcow2, ..raw(&content) };
+        let image = ImageSpec {
+            disk_format: DiskFormat::Qcow2,
+            ..raw(&content)
+        };
         let refused = cache.ensure(&image).await;
         assert!(matches!(
             refused,
-            Err(Error::Refused { cause: header::Refused::BackingFile, .. })
+            Err(Error::Refused {
+                cause: header::Refused::BackingFile,
+                ..
+            })
         ));
     }
 

@@ -118,12 +118,16 @@ fn inspect_extensions(head: &[u8], mut at: usize) -> Result<(), Refused> {
 }
 
 fn u32_at(head: &[u8], at: usize) -> Result<u32, Refused> {
-    let bytes = head.get(at..at.saturating_add(4)).and_then(|bytes| bytes.try_into().ok());
+    let bytes = head
+        .get(at..at.saturating_add(4))
+        .and_then(|bytes| bytes.try_into().ok());
     bytes.map(u32::from_be_bytes).ok_or(Refused::Damaged)
 }
 
 fn u64_at(head: &[u8], at: usize) -> Result<u64, Refused> {
-    let bytes = head.get(at..at.saturating_add(8)).and_then(|bytes| bytes.try_into().ok());
+    let bytes = head
+        .get(at..at.saturating_add(8))
+        .and_then(|bytes| bytes.try_into().ok());
     bytes.map(u64::from_be_bytes).ok_or(Refused::Damaged)
 }
 
@@ -148,8 +152,14 @@ mod test {
     #[test]
     fn plain_images_pass() {
         assert_eq!(crafted(&[]), Ok(()));
-        assert_eq!(crafted(&[(4, &2_u32.to_be_bytes()), (72, &[0; 32])]), Ok(()));
-        assert_eq!(crafted(&[(104, &0x6803_f857_u32.to_be_bytes()), (108, &[0, 0, 0, 5])]), Ok(()));
+        assert_eq!(
+            crafted(&[(4, &2_u32.to_be_bytes()), (72, &[0; 32])]),
+            Ok(())
+        );
+        assert_eq!(
+            crafted(&[(104, &0x6803_f857_u32.to_be_bytes()), (108, &[0, 0, 0, 5])]),
+            Ok(())
+        );
         assert_eq!(inspect(DiskFormat::Raw, b"\xeb\x63\x90"), Ok(()));
         assert_eq!(inspect(DiskFormat::Raw, b""), Ok(()));
     }
@@ -159,7 +169,10 @@ mod test {
         let one = 1_u64.to_be_bytes();
         assert_eq!(crafted(&[(8, &one)]), Err(Refused::BackingFile));
         assert_eq!(crafted(&[(16, &[0, 0, 0, 9])]), Err(Refused::BackingFile));
-        assert_eq!(crafted(&[(72, &4_u64.to_be_bytes())]), Err(Refused::DataFile));
+        assert_eq!(
+            crafted(&[(72, &4_u64.to_be_bytes())]),
+            Err(Refused::DataFile)
+        );
         for (kind, refused) in [
             (EXTENSION_BACKING_FORMAT, Refused::BackingFile),
             (EXTENSION_DATA_FILE, Refused::DataFile),
@@ -167,8 +180,11 @@ mod test {
         ] {
             assert_eq!(crafted(&[(104, &kind.to_be_bytes())]), Err(refused));
             // Also behind an extension that is harmless.
-            let patches: [(usize, &[u8]); 3] =
-                [(104, &[1, 1, 1, 1]), (111, &[8]), (120, &kind.to_be_bytes())];
+            let patches: [(usize, &[u8]); 3] = [
+                (104, &[1, 1, 1, 1]),
+                (111, &[8]),
+                (120, &kind.to_be_bytes()),
+            ];
             assert_eq!(crafted(&patches), Err(refused));
         }
     }
@@ -185,16 +201,28 @@ mod test {
         assert_eq!(crafted(&[(24, &[0xff; 8])]), Err(Refused::TooLarge));
         assert_eq!(crafted(&[(20, &[0, 0, 0, 63])]), Err(Refused::Damaged));
         assert_eq!(crafted(&[(100, &[0, 0, 0, 1])]), Err(Refused::Damaged));
-        assert_eq!(crafted(&[(104, &[1; 4]), (108, &[0xff; 4])]), Err(Refused::Damaged));
+        assert_eq!(
+            crafted(&[(104, &[1; 4]), (108, &[0xff; 4])]),
+            Err(Refused::Damaged)
+        );
     }
 
     #[test]
     fn the_declared_format_must_be_true() {
-        assert_eq!(inspect(DiskFormat::Raw, b"QFI\xfb\0\0\0\x03"), Err(Refused::NotRaw));
-        assert_eq!(inspect(DiskFormat::Qcow2, b"conectix"), Err(Refused::NotQcow2));
+        assert_eq!(
+            inspect(DiskFormat::Raw, b"QFI\xfb\0\0\0\x03"),
+            Err(Refused::NotRaw)
+        );
+        assert_eq!(
+            inspect(DiskFormat::Qcow2, b"conectix"),
+            Err(Refused::NotQcow2)
+        );
         for cut in 4..108 {
             let head = [MAGIC.as_slice(), &[0, 0, 0, 3], &[0; 200]].concat();
-            assert!(inspect(DiskFormat::Qcow2, &head[..cut]).is_err(), "cut {cut}");
+            assert!(
+                inspect(DiskFormat::Qcow2, &head[..cut]).is_err(),
+                "cut {cut}"
+            );
         }
     }
 }

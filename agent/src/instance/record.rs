@@ -64,7 +64,11 @@ impl Step {
     fn touches(&self) -> bool {
         !matches!(
             self,
-            Self::Stopped(_) | Self::Failed { verb: None | Some(Verb::Fetch), .. }
+            Self::Stopped(_)
+                | Self::Failed {
+                    verb: None | Some(Verb::Fetch),
+                    ..
+                }
         )
     }
 }
@@ -156,13 +160,18 @@ impl Machine {
         let mut machine = Self::new(id);
         let (epoch, run, phase) = match found {
             Found::Absent => return machine,
-            Found::Prepared(epoch) => {
-                (epoch, None, Phase::Stopped(Ending::FoundDead { told: false }))
-            }
+            Found::Prepared(epoch) => (
+                epoch,
+                None,
+                Phase::Stopped(Ending::FoundDead { told: false }),
+            ),
             Found::Running(epoch, run) => (epoch, Some(run), Phase::Running),
         };
         machine.epoch = epoch;
-        machine.accepted = Version { epoch, generation: 0 };
+        machine.accepted = Version {
+            epoch,
+            generation: 0,
+        };
         machine.applied = machine.accepted;
         machine.reboots = None;
         (machine.touched, machine.prepared) = (true, true);
@@ -212,8 +221,15 @@ fn off(step: Step) -> Phase {
         Step::Running => Phase::Stopped(Ending::FoundDead { told: false }),
         Step::Stopping => Phase::Stopped(Ending::Asked),
         Step::Stopped(ending) => Phase::Stopped(ending),
-        Step::Failed { verb, reason, version } => {
-            Phase::Failed(Failure { verb, reason, retry_at_ms: None, version })
-        }
+        Step::Failed {
+            verb,
+            reason,
+            version,
+        } => Phase::Failed(Failure {
+            verb,
+            reason,
+            retry_at_ms: None,
+            version,
+        }),
     }
 }

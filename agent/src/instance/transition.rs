@@ -37,11 +37,16 @@ impl Machine {
             Some(Verb::Start) => {
                 self.early_end = None;
                 let reboot_count = wish.reboot_count.max(self.reboots.unwrap_or(0));
-                self.phase = Phase::Starting(Goal { version: wish.version, reboot_count });
+                self.phase = Phase::Starting(Goal {
+                    version: wish.version,
+                    reboot_count,
+                });
             }
             Some(Verb::PowerButton) => {
                 self.stop_for(wish);
-                self.phase = Phase::Stopping { cut_at_ms: now_ms.saturating_add(STOP_GRACE_MS) };
+                self.phase = Phase::Stopping {
+                    cut_at_ms: now_ms.saturating_add(STOP_GRACE_MS),
+                };
             }
             Some(Verb::PowerCut) => {
                 self.stop_for(wish);
@@ -50,7 +55,9 @@ impl Machine {
             Some(Verb::Remove) => {
                 self.rebooting = false;
                 self.epoch = self.epoch.max(wish.version.epoch);
-                self.phase = Phase::Removing { retry_at_ms: now_ms };
+                self.phase = Phase::Removing {
+                    retry_at_ms: now_ms,
+                };
             }
             None => {}
         }
@@ -135,7 +142,9 @@ impl Machine {
             // Deletes and power cuts must finish: they are tried for ever.
             (Verb::Remove, Phase::Removing { .. }) => self.phase = Phase::Removing { retry_at_ms },
             (Verb::PowerCut, Phase::Stopping { .. }) => {
-                self.phase = Phase::Stopping { cut_at_ms: retry_at_ms };
+                self.phase = Phase::Stopping {
+                    cut_at_ms: retry_at_ms,
+                };
             }
             // No button, no waiting: the cut is next.
             (Verb::PowerButton, Phase::Stopping { .. }) => {
@@ -149,11 +158,18 @@ impl Machine {
                 let retry_at_ms = (!last).then_some(retry_at_ms);
                 let reason = if last {
                     self.rebooting = false;
-                    format!("{reason}; gave up after {START_ATTEMPTS_MAX} tries, `cloudctl start` tries again")
+                    format!(
+                        "{reason}; gave up after {START_ATTEMPTS_MAX} tries, `cloudctl start` tries again"
+                    )
                 } else {
                     format!("{reason}; try {} of {START_ATTEMPTS_MAX}", self.failures)
                 };
-                self.phase = Phase::Failed(Failure { verb: Some(verb), reason, retry_at_ms, version });
+                self.phase = Phase::Failed(Failure {
+                    verb: Some(verb),
+                    reason,
+                    retry_at_ms,
+                    version,
+                });
             }
             _ => {}
         }
@@ -177,9 +193,12 @@ impl Machine {
             (Phase::Running, GuestExit::Crashed(how)) => {
                 self.phase = Phase::Failed(Failure {
                     verb: None,
-                    reason: format!("the machine ended by itself: {how}; `cloudctl start` boots it again"),
+                    reason: format!(
+                        "the machine ended by itself: {how}; `cloudctl start` boots it again"
+                    ),
                     retry_at_ms: None,
-                    version: self.accepted,
+                    // The wish it ran for: one that came since still counts.
+                    version: self.applied,
                 });
             }
             _ => {}
@@ -204,6 +223,11 @@ impl Machine {
     }
 
     fn given_up(&self, verb: Option<Verb>, reason: String, wish: &Wish) -> Phase {
-        Phase::Failed(Failure { verb, reason, retry_at_ms: None, version: wish.version })
+        Phase::Failed(Failure {
+            verb,
+            reason,
+            retry_at_ms: None,
+            version: wish.version,
+        })
     }
 }

@@ -10,9 +10,7 @@ use proptest::prelude::*;
 use super::{Action, plan};
 use crate::driver::{DiskFormat, GuestExit, GuestSpec, ImageSpec, PortSpec, Run};
 use crate::instance::record::Found;
-use crate::instance::{
-    Desire, Done, Ending, Failure, Goal, Machine, Phase, Verb, Version, Wish,
-};
+use crate::instance::{Desire, Done, Ending, Failure, Goal, Machine, Phase, Verb, Version, Wish};
 
 const ID: InstanceId = InstanceId(1);
 
@@ -46,11 +44,18 @@ pub(crate) fn spec(id: InstanceId, epoch: u32) -> GuestSpec {
 }
 
 pub(crate) fn run(pid: u32) -> Run {
-    Run { host_boot_id: "boot".to_owned(), pid, start_ticks: 1 }
+    Run {
+        host_boot_id: "boot".to_owned(),
+        pid,
+        start_ticks: 1,
+    }
 }
 
 fn version(epoch: u32, generation: u64) -> Version {
-    Version { epoch: PlacementEpoch(epoch), generation }
+    Version {
+        epoch: PlacementEpoch(epoch),
+        generation,
+    }
 }
 
 fn running(epoch: u32) -> Desire {
@@ -58,7 +63,13 @@ fn running(epoch: u32) -> Desire {
 }
 
 fn wish(desire: Desire, epoch: u32, generation: u64) -> Wish {
-    Wish { instance: ID, version: version(epoch, generation), desire, reboot_count: 0, force: false }
+    Wish {
+        instance: ID,
+        version: version(epoch, generation),
+        desire,
+        reboot_count: 0,
+        force: false,
+    }
 }
 
 /// A machine of placement 1 that has fulfilled generation 1.
@@ -67,7 +78,10 @@ fn machine(phase: Phase) -> Machine {
     machine.accepted = version(1, 1);
     machine.applied = version(1, 1);
     machine.epoch = PlacementEpoch(1);
-    machine.touched = !matches!(phase, Phase::Absent | Phase::Fetching | Phase::Fetched | Phase::Removed);
+    machine.touched = !matches!(
+        phase,
+        Phase::Absent | Phase::Fetching | Phase::Fetched | Phase::Removed
+    );
     machine.run = Some(run(1));
     machine.phase = phase;
     machine
@@ -76,7 +90,12 @@ fn machine(phase: Phase) -> Machine {
 fn phases() -> Vec<(&'static str, Phase)> {
     let failed = |retry_at_ms| {
         let verb = Some(Verb::Start);
-        Phase::Failed(Failure { verb, reason: String::new(), retry_at_ms, version: version(1, 1) })
+        Phase::Failed(Failure {
+            verb,
+            reason: String::new(),
+            retry_at_ms,
+            version: version(1, 1),
+        })
     };
     vec![
         ("absent", Phase::Absent),
@@ -88,8 +107,14 @@ fn phases() -> Vec<(&'static str, Phase)> {
         ("stopping, late", Phase::Stopping { cut_at_ms: 0 }),
         ("stopped, asked", Phase::Stopped(Ending::Asked)),
         ("stopped, itself", Phase::Stopped(Ending::PoweredOff)),
-        ("dead, untold", Phase::Stopped(Ending::FoundDead { told: false })),
-        ("dead, told", Phase::Stopped(Ending::FoundDead { told: true })),
+        (
+            "dead, untold",
+            Phase::Stopped(Ending::FoundDead { told: false }),
+        ),
+        (
+            "dead, told",
+            Phase::Stopped(Ending::FoundDead { told: true }),
+        ),
         ("removing", Phase::Removing { retry_at_ms: 0 }),
         ("removed", Phase::Removed),
         ("failed, again", failed(Some(100))),
@@ -111,7 +136,9 @@ fn short(wish: Option<&Wish>, phase: &Phase) -> String {
 
 fn table(columns: &[(&str, Option<Wish>)]) -> String {
     let mut text = format!("{:16}", "");
-    columns.iter().for_each(|(name, _)| text.push_str(&format!("| {name:12}")));
+    columns
+        .iter()
+        .for_each(|(name, _)| text.push_str(&format!("| {name:12}")));
     text.push('\n');
     for (name, phase) in phases() {
         text.push_str(&format!("{name:16}"));
@@ -120,13 +147,22 @@ fn table(columns: &[(&str, Option<Wish>)]) -> String {
         }
         text.push('\n');
     }
-    text.lines().map(|line| format!("{}\n", line.trim_end())).collect()
+    // Trailing blanks are not kept in the snapshot.
+    text.lines()
+        .map(|line| format!("{}\n", line.trim_end()))
+        .collect()
 }
 
 #[test]
 fn every_combination() {
-    let reboot = Wish { reboot_count: 1, ..wish(running(1), 1, 2) };
-    let forced = Wish { force: true, ..wish(Desire::Stopped, 1, 2) };
+    let reboot = Wish {
+        reboot_count: 1,
+        ..wish(running(1), 1, 2)
+    };
+    let forced = Wish {
+        force: true,
+        ..wish(Desire::Stopped, 1, 2)
+    };
     insta::assert_snapshot!(table(&[
         ("unlisted", None),
         ("run, same", Some(wish(running(1), 1, 1))),
@@ -137,19 +173,50 @@ fn every_combination() {
         ("stop, force", Some(forced)),
         ("delete", Some(wish(Desire::Deleted, 1, 2))),
         ("refused", Some(wish(Desire::Refused("no".to_owned()), 1, 2))),
-    ]), @"");
+    ]), @r"
+                    | unlisted    | run, same   | run, newer  | reboot      | run, epoch 2| stop        | stop, force | delete      | refused
+    absent          | Forget      | Fetch       | Fetch       | Fetch       | Fetch       | Fulfil      | Fulfil      | Remove      | Refuse
+    fetched         | Forget      | Prepare     | Prepare     | Prepare     | Fetch       | Fulfil      | Fulfil      | Remove      | Refuse
+    prepared        | -           | Start       | Start       | Start       | Fetch       | Fulfil      | Fulfil      | Remove      | Refuse
+    prepared, old   | -           | Fetch       | Fetch       | Fetch       | Fetch       | Fulfil      | Fulfil      | Remove      | Refuse
+    running         | -           | -           | Fulfil      | PowerButton | PowerCut    | PowerButton | PowerCut    | Remove      | -
+    stopping        | -           | wait 100    | wait 100    | wait 100    | wait 100    | wait 100    | PowerCut    | Remove      | wait 100
+    stopping, late  | -           | PowerCut    | PowerCut    | PowerCut    | PowerCut    | PowerCut    | PowerCut    | Remove      | PowerCut
+    stopped, asked  | -           | Fetch       | Fetch       | Fetch       | Fetch       | Fulfil      | Fulfil      | Remove      | Refuse
+    stopped, itself | -           | -           | Fetch       | Fetch       | Fetch       | Fulfil      | Fulfil      | Remove      | Refuse
+    dead, untold    | -           | -           | -           | -           | Fetch       | Fulfil      | Fulfil      | Remove      | -
+    dead, told      | -           | Fetch       | Fetch       | Fetch       | Fetch       | Fulfil      | Fulfil      | Remove      | Refuse
+    removing        | -           | Remove      | Remove      | Remove      | Remove      | Remove      | Remove      | Remove      | Remove
+    removed         | Forget      | -           | -           | -           | Fetch       | -           | -           | Fulfil      | -
+    failed, again   | -           | wait 100    | Fetch       | Fetch       | Fetch       | PowerCut    | PowerCut    | Remove      | Refuse
+    failed, due     | -           | Fetch       | Fetch       | Fetch       | Fetch       | PowerCut    | PowerCut    | Remove      | Refuse
+    failed          | -           | -           | Fetch       | Fetch       | Fetch       | PowerCut    | PowerCut    | Remove      | Refuse
+    ");
 }
 
 #[test]
 fn while_a_verb_is_under_way_only_delete_overtakes_a_fetch() {
-    for verb in [Verb::Fetch, Verb::Prepare, Verb::Start, Verb::PowerButton, Verb::PowerCut, Verb::Remove] {
+    for verb in [
+        Verb::Fetch,
+        Verb::Prepare,
+        Verb::Start,
+        Verb::PowerButton,
+        Verb::PowerCut,
+        Verb::Remove,
+    ] {
         let mut busy = machine(Phase::Fetching);
         busy.busy = Some(crate::instance::Busy { verb, token: 1 });
         for desire in [running(1), Desire::Stopped] {
-            assert_eq!(plan(Some(&wish(desire, 1, 9)), &busy, 0), super::Plan::default());
+            assert_eq!(
+                plan(Some(&wish(desire, 1, 9)), &busy, 0),
+                super::Plan::default()
+            );
         }
         let planned = plan(Some(&wish(Desire::Deleted, 1, 9)), &busy, 0).action;
-        assert_eq!(planned, (verb == Verb::Fetch).then_some(Action::Do(Verb::Remove)));
+        assert_eq!(
+            planned,
+            (verb == Verb::Fetch).then_some(Action::Do(Verb::Remove))
+        );
     }
 }
 
@@ -158,9 +225,15 @@ fn older_wishes_are_refused() {
     let mut machine = machine(Phase::Running);
     machine.accepted = version(2, 5);
     assert!(!machine.take(&wish(running(1), 1, 9)), "older placement");
-    assert!(!machine.take(&wish(Desire::Deleted, 2, 4)), "older generation");
+    assert!(
+        !machine.take(&wish(Desire::Deleted, 2, 4)),
+        "older generation"
+    );
     assert!(machine.take(&wish(Desire::Stopped, 2, 5)), "the same again");
-    assert!(machine.take(&wish(Desire::Stopped, 3, 0)), "a newer placement");
+    assert!(
+        machine.take(&wish(Desire::Stopped, 3, 0)),
+        "a newer placement"
+    );
 }
 
 /// A host that does what it is told, and counts.
@@ -259,7 +332,14 @@ impl World {
         let wish = wish(running(1), 1, 1);
         let mut machine = Machine::new(ID);
         machine.take(&wish);
-        Self { machine, host: Host::default(), wish, token: 0, now_ms: 0, deleted: false }
+        Self {
+            machine,
+            host: Host::default(),
+            wish,
+            token: 0,
+            now_ms: 0,
+            deleted: false,
+        }
     }
 
     fn want(&mut self, change: impl FnOnce(&mut Wish)) {
@@ -286,7 +366,8 @@ impl World {
             Event::Fail => self.answer(true),
             Event::AnswerTwice => {
                 let late = self.token.saturating_sub(1);
-                self.machine.finished(late, Done::Started(run(999)), Some(&self.wish), self.now_ms);
+                self.machine
+                    .finished(late, Done::Started(run(999)), Some(&self.wish), self.now_ms);
             }
             Event::GuestOff => self.guest_ends(GuestExit::PoweredOff),
             Event::GuestCrash => self.guest_ends(GuestExit::Crashed("signal 11".to_owned())),
@@ -307,7 +388,8 @@ impl World {
             assert_eq!(self.host.process, None, "a start while it runs");
         }
         self.token += 1;
-        self.machine.begin(&action, &self.wish, self.token, self.now_ms);
+        self.machine
+            .begin(&action, &self.wish, self.token, self.now_ms);
     }
 
     fn answer(&mut self, fails: bool) {
@@ -322,7 +404,8 @@ impl World {
             }
             done = Done::Failed("no".to_owned());
         }
-        self.machine.finished(busy.token, done, Some(&self.wish), self.now_ms);
+        self.machine
+            .finished(busy.token, done, Some(&self.wish), self.now_ms);
     }
 
     fn guest_ends(&mut self, exit: GuestExit) {
@@ -347,7 +430,9 @@ impl World {
 
     fn check(&self) {
         assert!(self.host.starts >= self.host.process.map_or(0, |_| 1));
-        if let (Phase::Stopped(_) | Phase::Removed, Some(pid)) = (&self.machine.phase, self.host.process) {
+        if let (Phase::Stopped(_) | Phase::Removed, Some(pid)) =
+            (&self.machine.phase, self.host.process)
+        {
             panic!("{:?} but process {pid} runs", self.machine.phase);
         }
     }
@@ -364,12 +449,17 @@ impl World {
             self.now_ms += 60_000;
         }
         let rest = plan(Some(&self.wish), &self.machine, self.now_ms);
-        assert_eq!(rest, super::Plan::default(), "no flapping: {:?}", self.machine);
+        assert_eq!(
+            rest,
+            super::Plan::default(),
+            "no flapping: {:?}",
+            self.machine
+        );
     }
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 4_000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 1_000, ..ProptestConfig::default() })]
 
     #[test]
     fn any_history_comes_to_rest(history in events()) {
@@ -437,21 +527,40 @@ proptest! {
 
 #[test]
 fn a_goal_is_kept_in_the_record_of_a_start() {
-    let mut starting = machine(Phase::Starting(Goal { version: version(1, 3), reboot_count: 2 }));
+    let mut starting = machine(Phase::Starting(Goal {
+        version: version(1, 3),
+        reboot_count: 2,
+    }));
     starting.prepared = true;
-    let recovered = Machine::recovered(ID, starting.record(), Found::Running(PlacementEpoch(1), run(7)));
+    let recovered = Machine::recovered(
+        ID,
+        starting.record(),
+        Found::Running(PlacementEpoch(1), run(7)),
+    );
     assert_eq!(recovered.phase, Phase::Running);
-    assert_eq!((recovered.applied, recovered.reboots), (version(1, 3), Some(2)));
+    assert_eq!(
+        (recovered.applied, recovered.reboots),
+        (version(1, 3), Some(2))
+    );
 }
 
 #[test]
 fn without_a_record_nothing_running_is_touched() {
     let mut found = Machine::recovered(ID, None, Found::Running(PlacementEpoch(1), run(7)));
-    let asked_before = Wish { reboot_count: 3, ..wish(running(1), 1, 5) };
+    let asked_before = Wish {
+        reboot_count: 3,
+        ..wish(running(1), 1, 5)
+    };
     assert!(found.take(&asked_before));
-    assert_eq!(plan(Some(&asked_before), &found, 0).action, Some(Action::Fulfil));
+    assert_eq!(
+        plan(Some(&asked_before), &found, 0).action,
+        Some(Action::Fulfil)
+    );
     let dead = Machine::recovered(ID, None, Found::Prepared(PlacementEpoch(1)));
-    assert_eq!(dead.phase, Phase::Stopped(Ending::FoundDead { told: false }));
+    assert_eq!(
+        dead.phase,
+        Phase::Stopped(Ending::FoundDead { told: false })
+    );
 }
 
 #[test]
@@ -459,8 +568,13 @@ fn a_lost_disk_is_said_and_not_replaced_silently() {
     let mut before = machine(Phase::Running);
     before.prepared = true;
     let lost = Machine::recovered(ID, before.record(), Found::Absent);
-    assert!(matches!(&lost.phase, Phase::Failed(failure) if failure.reason.contains("disk is gone")));
+    assert!(
+        matches!(&lost.phase, Phase::Failed(failure) if failure.reason.contains("disk is gone"))
+    );
     assert_eq!(plan(Some(&wish(running(1), 1, 1)), &lost, 0).action, None);
     let newer = wish(running(1), 1, 2);
-    assert_eq!(plan(Some(&newer), &lost, 0).action, Some(Action::Do(Verb::Fetch)));
+    assert_eq!(
+        plan(Some(&newer), &lost, 0).action,
+        Some(Action::Do(Verb::Fetch))
+    );
 }

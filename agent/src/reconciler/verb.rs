@@ -59,7 +59,10 @@ pub async fn run<D: Driver, I: Images>(
         Ok(Ok(Ok(done))) => return done,
         Ok(Ok(Err(reason))) => reason,
         Ok(Err(_panic)) => "the agent has a bug: this step panicked".to_owned(),
-        Err(_late) => format!("no answer from the host within {} s", deadline(verb).as_secs()),
+        Err(_late) => format!(
+            "no answer from the host within {} s",
+            deadline(verb).as_secs()
+        ),
     };
     if verb == Verb::Start {
         // A half-started process must not live on beside a state that says it
@@ -86,7 +89,10 @@ async fn perform<D: Driver, I: Images>(
                 return Err(no_spec());
             };
             // Also before Prepare: at once when the files are still here.
-            let files = images.ensure(&spec.image).await.map_err(|e| e.to_string())?;
+            let files = images
+                .ensure(&spec.image)
+                .await
+                .map_err(|e| e.to_string())?;
             if verb == Verb::Prepare {
                 driver.prepare(spec, &files).await.map_err(text)?;
             }

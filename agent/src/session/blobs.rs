@@ -22,7 +22,9 @@ pub struct Controllers {
 impl Controllers {
     /// None yet.
     pub fn new() -> Self {
-        Self { channels: Arc::new(watch::channel(BTreeMap::new()).0) }
+        Self {
+            channels: Arc::new(watch::channel(BTreeMap::new()).0),
+        }
     }
 
     /// A session was opened.
@@ -44,7 +46,10 @@ impl Controllers {
     async fn connected(&self) -> Vec<(LinkId, Channel)> {
         let mut seen = self.channels.subscribe();
         match seen.wait_for(|channels| !channels.is_empty()).await {
-            Ok(channels) => channels.iter().map(|(link, channel)| (*link, channel.clone())).collect(),
+            Ok(channels) => channels
+                .iter()
+                .map(|(link, channel)| (*link, channel.clone()))
+                .collect(),
             // The sender lives in `self`.
             Err(_closed) => Vec::new(),
         }
@@ -55,11 +60,16 @@ impl BlobSource for Controllers {
     async fn open(&self, sha256: &str, offset_bytes: u64) -> Result<BlobStream, String> {
         let mut last = "no controller is connected".to_owned();
         for (link, channel) in self.connected().await {
-            let request = FetchBlobRequest { sha256: sha256.to_owned(), offset_bytes };
+            let request = FetchBlobRequest {
+                sha256: sha256.to_owned(),
+                offset_bytes,
+            };
             match client(channel).fetch_blob(request).await {
                 Ok(response) => {
                     let chunks = response.into_inner().map(|chunk| {
-                        chunk.map(|chunk| chunk.data).map_err(|status| status.message().to_owned())
+                        chunk
+                            .map(|chunk| chunk.data)
+                            .map_err(|status| status.message().to_owned())
                     });
                     return Ok(Box::pin(chunks));
                 }

@@ -5,9 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nube_proto::agent::v1::agent_service_client::AgentServiceClient;
-use nube_proto::agent::v1::{
-    AgentMessage, Heartbeat, Hello, agent_message, controller_message,
-};
+use nube_proto::agent::v1::{AgentMessage, Heartbeat, Hello, agent_message, controller_message};
 use nube_types::limits::{HEARTBEAT_MS, MESSAGE_BYTES_MAX};
 use rand::Rng;
 use tokio::sync::{mpsc, watch};
@@ -15,9 +13,9 @@ use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 
+use super::LinkEvent;
 use super::blobs::Controllers;
 use super::rules::LinkId;
-use super::LinkEvent;
 use crate::config::Config;
 use crate::driver::Driver;
 use crate::log::chain;
@@ -84,17 +82,24 @@ pub async fn run<D: Driver>(shared: Arc<Shared<D>>, link: LinkId) {
         let mut greeted = false;
         let ended = session(&shared, link, &controller, &mut greeted).await;
         shared.controllers.remove(link);
-        if matches!(ended, Ended::Over) || shared.events.send((link, LinkEvent::Down)).await.is_err() {
+        if matches!(ended, Ended::Over)
+            || shared.events.send((link, LinkEvent::Down)).await.is_err()
+        {
             return;
         }
-        failures = if greeted { 0 } else { failures.saturating_add(1) };
+        failures = if greeted {
+            0
+        } else {
+            failures.saturating_add(1)
+        };
         let cause = chain(&ended);
         // The same trouble once: an hour without controllers is one line each.
         if greeted || cause != last {
             tracing::warn!(%controller, %cause, "no session; trying again");
         }
         last = cause;
-        tokio::time::sleep(pause(failures, &mut rand::rng())).await;
+        let pause = pause(failures, &mut rand::rng());
+        tokio::time::sleep(pause).await;
     }
 }
 
@@ -170,15 +175,29 @@ pub fn client(channel: Channel) -> AgentServiceClient<Channel> {
 
 fn hello<D>(shared: &Shared<D>) -> Hello {
     let unknown_resources = shared.view.borrow().unknown.clone();
-    Hello { unknown_resources, ..shared.hello.clone() }
+    Hello {
+        unknown_resources,
+        ..shared.hello.clone()
+    }
 }
 
-async fn send(up: &mpsc::Sender<AgentMessage>, message: agent_message::Message) -> Result<(), Ended> {
-    up.send(AgentMessage { message: Some(message) }).await.map_err(|_| Ended::Closed)
+async fn send(
+    up: &mpsc::Sender<AgentMessage>,
+    message: agent_message::Message,
+) -> Result<(), Ended> {
+    up.send(AgentMessage {
+        message: Some(message),
+    })
+    .await
+    .map_err(|_| Ended::Closed)
 }
 
 async fn tell<D>(shared: &Shared<D>, link: LinkId, event: LinkEvent) -> Result<(), Ended> {
-    shared.events.send((link, event)).await.map_err(|_| Ended::Over)
+    shared
+        .events
+        .send((link, event))
+        .await
+        .map_err(|_| Ended::Over)
 }
 
 #[cfg(test)]

@@ -36,7 +36,10 @@ impl Leadership {
     /// Continues after a restart.
     #[must_use]
     pub fn new(obeyed_term: u64) -> Self {
-        Self { claims: BTreeMap::new(), obeyed_term }
+        Self {
+            claims: BTreeMap::new(),
+            obeyed_term,
+        }
     }
 
     /// A controller said what it is.
@@ -104,7 +107,11 @@ mod test {
         leadership.heard(0, true, 3, 0);
         assert_eq!(leadership.leader(0), Some(0));
         leadership.heard(1, true, 4, 0);
-        assert_eq!(leadership.leader(0), Some(1), "the old leader does not know yet");
+        assert_eq!(
+            leadership.leader(0),
+            Some(1),
+            "the old leader does not know yet"
+        );
         leadership.heard(0, false, 4, 0);
         leadership.closed(1);
         assert_eq!(leadership.leader(0), None);

@@ -15,7 +15,7 @@ pub enum Image {
     Import {
         /// Directory with image.json.
         #[arg(value_name = "DIR")]
-        dir: PathBuf,
+        source: PathBuf,
         /// Register under this name instead of the one in image.json.
         #[arg(long, value_name = "NAME")]
         name: Option<String>,

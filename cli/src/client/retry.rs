@@ -42,7 +42,10 @@ pub fn verdict(status: &Status) -> Verdict {
     if causes.iter().any(|cause| is_certificate(cause)) {
         return Verdict::Final;
     }
-    if causes.iter().any(|cause| cause.contains("Connection refused")) {
+    if causes
+        .iter()
+        .any(|cause| cause.contains("Connection refused"))
+    {
         return Verdict::RetryRefused;
     }
     // A status with a cause was made here, by the transport: the connection

@@ -80,7 +80,9 @@ impl NodeService for Fake {
 }
 
 async fn serve(fake: Fake) -> SocketAddr {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+        .await
+        .expect("a port");
     let address = listener.local_addr().expect("an address");
     let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener);
     let server = Server::builder()
@@ -92,7 +94,9 @@ async fn serve(fake: Fake) -> SocketAddr {
 
 /// Nobody listens on the port when this returns.
 async fn dead_address() -> SocketAddr {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+        .await
+        .expect("a port");
     listener.local_addr().expect("an address")
 }
 
@@ -142,10 +146,20 @@ async fn a_mutation_keeps_its_request_id_over_all_attempts() {
         let request = request.clone();
         async move { NodeServiceClient::new(channel).drain_node(request).await }
     };
-    client.call("drain", drain).await.expect("the fourth attempt works");
-    let ids = fake.request_ids.lock().expect("no panic while locked").clone();
+    client
+        .call("drain", drain)
+        .await
+        .expect("the fourth attempt works");
+    let ids = fake
+        .request_ids
+        .lock()
+        .expect("no panic while locked")
+        .clone();
     assert_eq!(ids.len(), 4);
-    assert!(ids.iter().all(|id| *id == ids[0] && uuid::Uuid::parse_str(id).is_ok()));
+    assert!(
+        ids.iter()
+            .all(|id| *id == ids[0] && uuid::Uuid::parse_str(id).is_ok())
+    );
 }
 
 #[tokio::test]
@@ -153,11 +167,17 @@ async fn a_refusal_is_final() {
     let client = client(&[serve(Fake::default()).await], None);
     let get = |channel| async move {
         let node = "x".to_owned();
-        NodeServiceClient::new(channel).get_node(GetNodeRequest { node }).await
+        NodeServiceClient::new(channel)
+            .get_node(GetNodeRequest { node })
+            .await
     };
     let error = client.call("show", get).await.expect_err("not found");
     assert_eq!(error.exit(), Exit::NotFound);
-    assert!(error.render().starts_with("error: show: node `x` not found\n"));
+    assert!(
+        error
+            .render()
+            .starts_with("error: show: node `x` not found\n")
+    );
 }
 
 #[tokio::test]

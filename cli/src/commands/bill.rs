@@ -18,7 +18,7 @@ use crate::output;
 const VERIFY_MAX: std::time::Duration = std::time::Duration::from_secs(600);
 
 /// `bill …`: the exit code of `verify` says whether the bill is exact.
-pub async fn run(app: &App, args: Args) -> Result<i32> {
+pub async fn run(app: &App, args: Args) -> Result<u8> {
     let client = app.client()?;
     match args.verb {
         None => {
@@ -69,7 +69,7 @@ async fn explain(app: &App, client: &Client, line_id: String) -> Result<()> {
         .message(&explanation, |look| view::explanation(look, &explanation))
 }
 
-async fn verify(app: &App, client: &Client) -> Result<i32> {
+async fn verify(app: &App, client: &Client) -> Result<u8> {
     let verify = |channel| async move {
         BillingServiceClient::new(channel)
             .verify_bill(VerifyBillRequest {})

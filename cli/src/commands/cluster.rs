@@ -1,9 +1,7 @@
 //! `cluster status`, `cluster transfer-leader`.
 
 use nube_proto::v1::cluster_service_client::ClusterServiceClient;
-use nube_proto::v1::{
-    Cluster, GetClusterRequest, Member, MemberRole, TransferLeadershipRequest,
-};
+use nube_proto::v1::{Cluster, GetClusterRequest, Member, MemberRole, TransferLeadershipRequest};
 
 use super::App;
 use crate::args::cluster::Cluster as Verb;
@@ -18,7 +16,10 @@ pub async fn run(app: &App, verb: Verb) -> Result<()> {
     let client = app.client()?;
     match verb {
         Verb::Status { stale } => {
-            let cluster = get(&client, stale).await?;
+            let cluster = match stale {
+                true => get(&client, true).await?,
+                false => get_from_all(&client).await?,
+            };
             app.output.message(&cluster, |look| view(look, &cluster))
         }
         Verb::TransferLeader { member } => {
@@ -35,6 +36,9 @@ pub async fn run(app: &App, verb: Verb) -> Result<()> {
     }
 }
 
+/// A controller that has not answered by then counts as silent.
+const MEMBER_SILENT: std::time::Duration = std::time::Duration::from_secs(2);
+
 /// Members, leader and log indexes.
 pub async fn get(client: &Client, stale: bool) -> Result<Cluster> {
     let get = |channel| async move {
@@ -43,6 +47,31 @@ pub async fn get(client: &Client, stale: bool) -> Result<Cluster> {
             .await
     };
     client.call("cluster status", get).await
+}
+
+/// Members, leader and log indexes, with every controller asked whether it
+/// answers: a single one knows that of the others only while it leads.
+pub async fn get_from_all(client: &Client) -> Result<Cluster> {
+    let mut cluster = get(client, false).await?;
+    let asked: Vec<_> = client
+        .each()
+        .map(|(address, channel)| async move {
+            let mut service = ClusterServiceClient::new(channel);
+            let call = service.get_cluster(GetClusterRequest { stale: true });
+            let answer = tokio::time::timeout(MEMBER_SILENT, call).await;
+            (address, matches!(answer, Ok(Ok(_))))
+        })
+        .collect();
+    for (address, answers) in futures::future::join_all(asked).await {
+        for member in cluster
+            .members
+            .iter_mut()
+            .filter(|member| member.address == address)
+        {
+            member.reachable = answers;
+        }
+    }
+    Ok(cluster)
 }
 
 /// The controllers for people, the leader marked.
@@ -79,17 +108,26 @@ fn role(cluster: &Cluster, member: &Member) -> Value {
 fn view(look: Look, cluster: &Cluster) -> String {
     let mut fields = Fields::default();
     fields.add("cluster", &cluster.id);
-    fields.add("leader", match cluster.leader_id {
-        0 => "none".to_owned(),
-        id => format!("{id}, term {}", cluster.term),
-    });
+    fields.add(
+        "leader",
+        match cluster.leader_id {
+            0 => "none".to_owned(),
+            id => format!("{id}, term {}", cluster.term),
+        },
+    );
     let (commit, applied) = (cluster.commit_index, cluster.applied_index);
     fields.add("log", format!("committed {commit}, applied {applied}"));
     fields.add("state hash", &cluster.state_hash);
     fields.add("time", time(cluster.time_ms));
-    fields.add("nodes", format!("{} of {} ready", cluster.nodes_ready, cluster.nodes));
+    fields.add(
+        "nodes",
+        format!("{} of {} ready", cluster.nodes_ready, cluster.nodes),
+    );
     let running = cluster.instances_running;
-    fields.add("instances", format!("{} ({running} running)", cluster.instances));
+    fields.add(
+        "instances",
+        format!("{} ({running} running)", cluster.instances),
+    );
     fields.add("answered by", cluster.answered_by.to_string());
     fields.add("version", &cluster.version);
     format!("{}\n{}", fields.render(), members(look, cluster))
@@ -133,7 +171,10 @@ pub mod test {
     #[test]
     fn the_leader_is_marked() {
         let text = view(Look::default(), &sample());
-        assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+        assert!(
+            text.lines().all(|line| line.chars().count() <= 80),
+            "{text}"
+        );
         crate::golden::check("cluster_status", &text);
     }
 }

@@ -20,8 +20,8 @@ pub async fn run(app: &App, verb: Verb) -> Result<()> {
     app.output.refuse_csv()?;
     let client = app.client()?;
     match verb {
-        Verb::Import { dir, name } => {
-            let image = import::run(&client, &dir, name).await?;
+        Verb::Import { source, name } => {
+            let image = import::run(&client, &source, name).await?;
             app.output.message(&image, |_| details(&image))
         }
         Verb::List => {
@@ -83,7 +83,15 @@ async fn delete(app: &App, client: &Client, image: String) -> Result<()> {
 
 fn table(look: Look, images: &[Image]) -> String {
     let header = [
-        "NAME", "VERSION", "ARCH", "USER", "BOOT", ">MEMORY MIN", ">DISK MIN", "+ID", "+CREATED",
+        "NAME",
+        "VERSION",
+        "ARCH",
+        "USER",
+        "BOOT",
+        ">MEMORY MIN",
+        ">DISK MIN",
+        "+ID",
+        "+CREATED",
     ];
     let mut table = Table::new(look, &header);
     for image in images {
@@ -117,16 +125,33 @@ fn details(i: &Image) -> String {
     fields.add("architecture", &i.architecture);
     fields.add("login user", &i.user);
     fields.add("boot", boot(i));
-    for (name, blob) in [("disk", &i.disk), ("kernel", &i.kernel), ("initrd", &i.initrd)] {
+    for (name, blob) in [
+        ("disk", &i.disk),
+        ("kernel", &i.kernel),
+        ("initrd", &i.initrd),
+    ] {
         if let Some(blob) = blob {
-            fields.add(name, format!("{} bytes, sha256 {}", blob.size_bytes, blob.sha256));
+            fields.add(
+                name,
+                format!("{} bytes, sha256 {}", blob.size_bytes, blob.sha256),
+            );
         }
     }
     let format = DiskFormat::try_from(i.disk_format).unwrap_or_default();
-    fields.add("disk format", enum_word(format.as_str_name(), "DISK_FORMAT"));
-    fields.add("disk size", format!("{} bytes in the guest", i.virtual_size_bytes));
+    fields.add(
+        "disk format",
+        enum_word(format.as_str_name(), "DISK_FORMAT"),
+    );
+    fields.add(
+        "disk size",
+        format!("{} bytes in the guest", i.virtual_size_bytes),
+    );
     fields.add("cmdline", &i.cmdline);
-    let least = format!("{} memory, {} disk", mib(i.memory_mib_min), mib(i.disk_mib_min));
+    let least = format!(
+        "{} memory, {} disk",
+        mib(i.memory_mib_min),
+        mib(i.disk_mib_min)
+    );
     fields.add("at least", least);
     fields.add("created", time(i.created_at_ms));
     fields.render()
@@ -163,7 +188,10 @@ mod test {
             ..Image::default()
         };
         let list = table(Look::default(), std::slice::from_ref(&image));
-        assert!(list.lines().all(|line| line.chars().count() <= 80), "{list}");
+        assert!(
+            list.lines().all(|line| line.chars().count() <= 80),
+            "{list}"
+        );
         crate::golden::check("image", &(list + "\n" + &details(&image)));
     }
 }

@@ -68,7 +68,11 @@ pub async fn list_all(
         };
         let list = |channel| {
             let request = request.clone();
-            async move { InstanceServiceClient::new(channel).list_instances(request).await }
+            async move {
+                InstanceServiceClient::new(channel)
+                    .list_instances(request)
+                    .await
+            }
         };
         let page = client.call("list", list).await?;
         merged.instances.extend(page.instances);
@@ -93,7 +97,11 @@ pub async fn get(client: &Client, name: &str) -> Result<Instance> {
     };
     let get = |channel| {
         let request = request.clone();
-        async move { InstanceServiceClient::new(channel).get_instance(request).await }
+        async move {
+            InstanceServiceClient::new(channel)
+                .get_instance(request)
+                .await
+        }
     };
     client.call("show", get).await
 }
@@ -219,10 +227,16 @@ fn details(i: &Instance) -> String {
     fields.add("reason", &i.reason);
     fields.add("type", size_line(i));
     let price = money(i.price_nanos_per_hour, 4);
-    fields.add("price", format!("{price} {} per hour of running", i.currency));
+    fields.add(
+        "price",
+        format!("{price} {} per hour of running", i.currency),
+    );
     fields.add("image", format!("{} ({})", i.image_name, i.image_id));
     fields.add("node", node_line(i));
-    fields.add("address", format!("{} in {}", or_dash(&i.private_ip), i.network_id));
+    fields.add(
+        "address",
+        format!("{} in {}", or_dash(&i.private_ip), i.network_id),
+    );
     fields.add("mac", &i.mac_address);
     fields.add("login user", &i.user);
     fields.add("ssh keys", i.ssh_key_ids.join(", "));
@@ -266,7 +280,11 @@ fn size_line(i: &Instance) -> String {
 fn node_line(i: &Instance) -> String {
     let silent = if i.node_reachable { "" } else { ", silent" };
     let placed = i.placement_epoch;
-    format!("{} ({}), placement {placed}{silent}", or_dash(&i.node_name), or_dash(&i.node_id))
+    format!(
+        "{} ({}), placement {placed}{silent}",
+        or_dash(&i.node_name),
+        or_dash(&i.node_id)
+    )
 }
 
 #[cfg(test)]
@@ -328,7 +346,10 @@ pub mod test {
         };
         crate::golden::check("instance_list_wide", &list_table(wide, &samples(), now));
         let usual = list_table(Look::default(), &samples()[..1], now);
-        assert!(usual.lines().all(|line| line.chars().count() <= 80), "{usual}");
+        assert!(
+            usual.lines().all(|line| line.chars().count() <= 80),
+            "{usual}"
+        );
     }
 
     #[test]

@@ -23,7 +23,13 @@ pub async fn list(app: &App) -> Result<()> {
 
 fn table(look: Look, types: &[InstanceType]) -> String {
     let header = [
-        "NAME", ">VCPUS", ">MEMORY", ">DISK", ">PRICE/HOUR", ">PRICE/MONTH", "CURRENCY",
+        "NAME",
+        ">VCPUS",
+        ">MEMORY",
+        ">DISK",
+        ">PRICE/HOUR",
+        ">PRICE/MONTH",
+        "CURRENCY",
     ];
     let mut table = Table::new(look, &header);
     for size in types {
@@ -55,7 +61,10 @@ mod test {
             price_nanos_per_month: hour * 730,
             currency: "USD".into(),
         };
-        let types = [size("n1.micro", 1, 2_000_000), size("n1.large", 8, 61_500_000)];
+        let types = [
+            size("n1.micro", 1, 2_000_000),
+            size("n1.large", 8, 61_500_000),
+        ];
         crate::golden::check("type_list", &table(Look::default(), &types));
     }
 }

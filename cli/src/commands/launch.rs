@@ -34,9 +34,15 @@ pub async fn run(app: &App, args: Launch) -> Result<()> {
     let request = request(&client, args)?;
     let launch = |channel| {
         let request = request.clone();
-        async move { InstanceServiceClient::new(channel).launch_instances(request).await }
+        async move {
+            InstanceServiceClient::new(channel)
+                .launch_instances(request)
+                .await
+        }
     };
-    let mut answer = client.call_slow("launch", LAUNCH_ATTEMPT_MAX, launch).await?;
+    let mut answer = client
+        .call_slow("launch", LAUNCH_ATTEMPT_MAX, launch)
+        .await?;
     let follow = answer.instances.iter().map(|instance| {
         let follow = follow(&client, &progress, instance, goal);
         wait::limited(timeout, instance.name.clone(), follow)

@@ -41,7 +41,7 @@ impl App {
 }
 
 /// Runs one command; the number is the exit code of the process.
-pub async fn run(cli: Cli) -> Result<i32> {
+pub async fn run(cli: Cli) -> Result<u8> {
     let app = App {
         output: Output::new(cli.global.output),
         global: cli.global,

@@ -74,7 +74,9 @@ async fn change(client: &Client, node: String, drain: bool) -> Result<Node> {
             }
         }
     };
-    client.call(if drain { "drain" } else { "uncordon" }, change).await
+    client
+        .call(if drain { "drain" } else { "uncordon" }, change)
+        .await
 }
 
 /// The state as a word with its colour.
@@ -98,8 +100,19 @@ fn vcpus(node: &Node) -> String {
 /// The list for people.
 pub fn table(look: Look, nodes: &[Node]) -> String {
     let header = [
-        "NODE", "STATE", ">VCPUS", ">MEMORY GIB", ">DISK GIB", "ACCEL", ">INSTANCES", "+ZONE",
-        "+ISOLATION", "+ID", "+AGENT", "+HYPERVISOR", "+KERNEL",
+        "NODE",
+        "STATE",
+        ">VCPUS",
+        ">MEMORY GIB",
+        ">DISK GIB",
+        "ACCEL",
+        ">INSTANCES",
+        "+ZONE",
+        "+ISOLATION",
+        "+ID",
+        "+AGENT",
+        "+HYPERVISOR",
+        "+KERNEL",
     ];
     let mut table = Table::new(look, &header);
     for node in nodes {
@@ -134,7 +147,10 @@ fn details(n: &Node) -> String {
     fields.add("last seen", time(n.last_seen_at_ms));
     let cores = n.vcpus_total;
     let percent = n.vcpu_overcommit_percent;
-    fields.add("vcpus", format!("{} used ({cores} cores at {percent} %)", vcpus(n)));
+    fields.add(
+        "vcpus",
+        format!("{} used ({cores} cores at {percent} %)", vcpus(n)),
+    );
     let gib = |used, total| format!("{} GiB used", gib_of(used, total));
     fields.add("memory", gib(n.memory_mib_used, n.memory_mib_total));
     fields.add("disk", gib(n.disk_mib_used, n.disk_mib_total));
@@ -199,7 +215,10 @@ pub mod test {
             sample("node-3", NodeState::Unreachable),
         ];
         let text = table(Look::default(), &nodes);
-        assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+        assert!(
+            text.lines().all(|line| line.chars().count() <= 80),
+            "{text}"
+        );
         crate::golden::check("node_list", &text);
         crate::golden::check("node_show", &details(&nodes[0]));
     }

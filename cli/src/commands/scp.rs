@@ -5,7 +5,7 @@ use crate::args::ssh::Scp;
 use crate::error::{Error, Result};
 
 /// `scp`.
-pub async fn run(app: &App, args: Scp) -> Result<i32> {
+pub async fn run(app: &App, args: Scp) -> Result<u8> {
     let plan = plan(&args.paths)?;
     let instance = instance::get(&app.client()?, &plan.instance).await?;
     let session = Session::prepare(app, &instance, &args.login)?;
@@ -93,7 +93,11 @@ mod test {
         let paths: Vec<_> = paths.iter().map(|p| (*p).to_owned()).collect();
         let plan = plan(&paths)?;
         let args = plan.paths.iter().map(|path| path.for_scp("i-1"));
-        Ok(format!("{}: {}", plan.instance, args.collect::<Vec<_>>().join(" ")))
+        Ok(format!(
+            "{}: {}",
+            plan.instance,
+            args.collect::<Vec<_>>().join(" ")
+        ))
     }
 
     #[test]

@@ -26,10 +26,10 @@ use crate::files;
 use crate::output::text::enum_word;
 
 /// What OpenSSH says when it failed itself.
-const SSH_FAILED: i32 = 255;
+const SSH_FAILED: u8 = 255;
 
 /// `ssh`: the exit code is that of the remote command.
-pub async fn run(app: &App, args: Ssh) -> Result<i32> {
+pub async fn run(app: &App, args: Ssh) -> Result<u8> {
     let instance = instance::get(&app.client()?, &args.instance).await?;
     let session = Session::prepare(app, &instance, &args.login)?;
     let mut command = session.command("ssh", &args.login)?;
@@ -77,7 +77,13 @@ impl Session {
             // ssh hands ProxyCommand to $SHELL, and the quoting is for this one.
             ("SHELL", OsString::from("/bin/sh")),
         ];
-        let options = options(id, &user, &proxy, known_hosts.path(), !identities.is_empty());
+        let options = options(
+            id,
+            &user,
+            &proxy,
+            known_hosts.path(),
+            !identities.is_empty(),
+        );
         Ok(Self {
             id: id.to_string(),
             options,
@@ -105,7 +111,7 @@ impl Session {
     }
 
     /// Runs to the end and cleans up, also when a signal ends it.
-    pub async fn run(self, mut command: Command, program: &str) -> Result<i32> {
+    pub async fn run(self, mut command: Command, program: &str) -> Result<u8> {
         command.kill_on_drop(true);
         let mut child = command.spawn().map_err(|error| {
             Error::failed(format!("cannot run `{program}`: {error}"))
@@ -167,8 +173,10 @@ fn login_user(instance: &Instance) -> Result<&str> {
     if valid {
         return Ok(user);
     }
-    Err(Error::failed(format!("the image's login user `{user}` is not a user name"))
-        .hint("give one with -l"))
+    Err(Error::failed(format!(
+        "the image's login user `{user}` is not a user name"
+    ))
+    .hint("give one with -l"))
 }
 
 /// Private halves that `ssh-key generate` saved, of the keys this guest has.
@@ -214,12 +222,16 @@ fn options(
 
 /// The shell line for ProxyCommand.
 fn proxy_command(program: &Path, id: InstanceId, boot_wait_s: u32) -> Result<String> {
-    let program = program.to_str().filter(|path| !path.contains(char::is_control));
+    let program = program
+        .to_str()
+        .filter(|path| !path.contains(char::is_control));
     let program = program.ok_or_else(|| Error::failed("this program's path is not plain text"))?;
     let wait_ms = u64::from(boot_wait_s) * 1000;
     // ssh expands %x in this text before the shell sees it.
     let quoted = quote(program).replace('%', "%%");
-    Ok(format!("{quoted} tunnel {id} --port 22 --wait-ms {wait_ms}"))
+    Ok(format!(
+        "{quoted} tunnel {id} --port 22 --wait-ms {wait_ms}"
+    ))
 }
 
 /// Quotes one word for a POSIX shell.
@@ -227,12 +239,12 @@ fn quote(word: &str) -> String {
     format!("'{}'", word.replace('\'', "'\\''"))
 }
 
-fn exit_code(status: ExitStatus) -> i32 {
-    match (status.code(), status.signal()) {
-        (Some(code), _) => code,
-        (None, Some(signal)) => 128 + signal,
-        (None, None) => SSH_FAILED,
-    }
+/// As a shell would say it: the code itself, or 128 and the signal.
+fn exit_code(status: ExitStatus) -> u8 {
+    let by_signal = status.signal().map(|signal| 128 + signal);
+    let code = status.code().or(by_signal);
+    code.and_then(|code| u8::try_from(code).ok())
+        .unwrap_or(SSH_FAILED)
 }
 
 /// A private file with one host key, removed when dropped.
@@ -244,7 +256,9 @@ struct KnownHosts {
 impl KnownHosts {
     fn write(line: &str) -> Result<Self> {
         let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
-        let mut dirs = runtime.into_iter().chain([std::env::temp_dir(), PathBuf::from("/tmp")]);
+        let mut dirs = runtime
+            .into_iter()
+            .chain([std::env::temp_dir(), PathBuf::from("/tmp")]);
         let dir = dirs.find(|dir| is_plain(dir) && dir.is_dir());
         let dir = dir.ok_or_else(|| Error::failed("no directory for temporary files"))?;
         let name = format!("nube-known-hosts-{}", uuid::Uuid::new_v4().simple());
@@ -268,7 +282,12 @@ impl Drop for KnownHosts {
 /// ssh splits this option at spaces and expands %, ~ and ${…} in it.
 fn is_plain(path: &Path) -> bool {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"/._-".contains(&b);
-    path.is_absolute() && path.as_os_str().as_encoded_bytes().iter().all(|b| plain(*b))
+    path.is_absolute()
+        && path
+            .as_os_str()
+            .as_encoded_bytes()
+            .iter()
+            .all(|b| plain(*b))
 }
 
 #[cfg(test)]

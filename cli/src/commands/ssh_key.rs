@@ -47,8 +47,10 @@ fn public_key(file: &Path) -> Result<String> {
     let text = String::from_utf8_lossy(&bytes).into_owned();
     if text.contains("PRIVATE KEY") {
         let name = file.display();
-        return Err(Error::failed(format!("`{name}` is a private key; nothing was sent"))
-            .hint(format!("its public half usually is `{name}.pub`")));
+        return Err(
+            Error::failed(format!("`{name}` is a private key; nothing was sent"))
+                .hint(format!("its public half usually is `{name}.pub`")),
+        );
     }
     Ok(text)
 }
@@ -61,7 +63,11 @@ async fn import(client: &Client, name: String, public_key: String) -> Result<Ssh
     };
     let import = |channel| {
         let request = request.clone();
-        async move { SshKeyServiceClient::new(channel).import_ssh_key(request).await }
+        async move {
+            SshKeyServiceClient::new(channel)
+                .import_ssh_key(request)
+                .await
+        }
     };
     client.call("import ssh key", import).await
 }
@@ -76,7 +82,11 @@ async fn generate(app: &App, name: String, out: Option<PathBuf>) -> Result<()> {
     };
     let generate = |channel| {
         let request = request.clone();
-        async move { SshKeyServiceClient::new(channel).generate_ssh_key(request).await }
+        async move {
+            SshKeyServiceClient::new(channel)
+                .generate_ssh_key(request)
+                .await
+        }
     };
     let made: GenerateSshKeyResponse = client.call("generate ssh key", generate).await?;
     let key = made.ssh_key.clone().unwrap_or_default();
@@ -162,7 +172,11 @@ async fn list_all(client: &Client) -> Result<ListSshKeysResponse> {
         };
         let list = |channel| {
             let request = request.clone();
-            async move { SshKeyServiceClient::new(channel).list_ssh_keys(request).await }
+            async move {
+                SshKeyServiceClient::new(channel)
+                    .list_ssh_keys(request)
+                    .await
+            }
         };
         let page = client.call("list ssh keys", list).await?;
         merged.ssh_keys.extend(page.ssh_keys);
@@ -191,10 +205,19 @@ async fn delete(app: &App, ssh_key: String) -> Result<()> {
     };
     let delete = |channel| {
         let request = request.clone();
-        async move { SshKeyServiceClient::new(channel).delete_ssh_key(request).await }
+        async move {
+            SshKeyServiceClient::new(channel)
+                .delete_ssh_key(request)
+                .await
+        }
     };
     let done = client.call("delete ssh key", delete).await?;
-    let say = |_| format!("deleted {}; guests that have it keep it\n", escape(&ssh_key));
+    let say = |_| {
+        format!(
+            "deleted {}; guests that have it keep it\n",
+            escape(&ssh_key)
+        )
+    };
     app.output.message(&done, say)
 }
 
@@ -240,7 +263,10 @@ mod test {
             ..SshKey::default()
         };
         let text = table(Look::default(), std::slice::from_ref(&key)) + "\n" + &details(&key);
-        assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+        assert!(
+            text.lines().all(|line| line.chars().count() <= 80),
+            "{text}"
+        );
         crate::golden::check("ssh_key", &text);
     }
 
@@ -250,7 +276,10 @@ mod test {
         let file = dir.path().join("id");
         std::fs::write(&file, "-----BEGIN OPENSSH PRIVATE KEY-----\n").expect("written");
         let error = public_key(&file).expect_err("refused").render();
-        assert!(error.contains("nothing was sent") && error.contains("id.pub"), "{error}");
+        assert!(
+            error.contains("nothing was sent") && error.contains("id.pub"),
+            "{error}"
+        );
     }
 
     #[test]

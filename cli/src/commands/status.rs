@@ -15,7 +15,7 @@ use crate::output::text::{enum_word, escape, money, plural, time};
 pub async fn run(app: &App) -> Result<()> {
     app.output.refuse_csv()?;
     let client = app.client()?;
-    let cluster = cluster::get(&client, false).await?;
+    let cluster = cluster::get_from_all(&client).await?;
     let nodes = node::list_all(&client).await?.nodes;
     let instances = instance::list_all(&client, BTreeMap::new(), false).await?;
     let bill = bill::get(&client, Default::default()).await?;
@@ -51,7 +51,10 @@ fn view(
     states: &BTreeMap<String, usize>,
     bill: &Bill,
 ) -> String {
-    let counts: Vec<_> = states.iter().map(|(word, n)| format!("{n} {word}")).collect();
+    let counts: Vec<_> = states
+        .iter()
+        .map(|(word, n)| format!("{n} {word}"))
+        .collect();
     let total: usize = states.values().sum();
     let instances = match total {
         0 => "no instances".to_owned(),
@@ -92,7 +95,10 @@ mod test {
         };
         let cluster = cluster::test::sample();
         let text = view(Look::default(), &cluster, &nodes, &states, &bill);
-        assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+        assert!(
+            text.lines().all(|line| line.chars().count() <= 80),
+            "{text}"
+        );
         crate::golden::check("status", &text);
     }
 }

@@ -5,9 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use nube_proto::v1::instance_service_client::InstanceServiceClient;
-use nube_proto::v1::{
-    TunnelOpen, TunnelRequest, TunnelResponse, tunnel_request, tunnel_response,
-};
+use nube_proto::v1::{TunnelOpen, TunnelRequest, TunnelResponse, tunnel_request, tunnel_response};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -153,7 +151,9 @@ async fn ssh_answers(client: &Client, instance: &str) -> Result<bool> {
         }
         has_banner(&seen)
     };
-    Ok(tokio::time::timeout(BANNER_WAIT, banner).await.unwrap_or(false))
+    Ok(tokio::time::timeout(BANNER_WAIT, banner)
+        .await
+        .unwrap_or(false))
 }
 
 fn has_banner(seen: &[u8]) -> bool {

@@ -39,8 +39,9 @@ pub async fn while_running(client: &Client, instance: &Instance) -> Error {
             Ok(now) if now.state() == InstanceState::Running => {}
             Ok(now) => {
                 let word = enum_word(now.state().as_str_name(), "INSTANCE_STATE");
-                return Error::failed(format!("`{}` is {word}: {}", now.name, reason(&now)))
-                    .hint(format!("`cloudctl logs {0}`, `cloudctl show {0}`", now.name));
+                return Error::failed(format!("`{}` is {word}: {}", now.name, reason(&now))).hint(
+                    format!("`cloudctl logs {0}`, `cloudctl show {0}`", now.name),
+                );
             }
             Err(error) => return error,
         }
@@ -93,7 +94,10 @@ fn progress(now: &Instance, goal: InstanceState, generation: u64) -> Step {
     let other = now.generation > generation && now.desired_state() != wished_by(goal);
     let gone = matches!(state, InstanceState::Deleting | InstanceState::Deleted);
     if goal != InstanceState::Deleted && (gone || other) {
-        return fail(format!("`{}`: somebody asked for another state meanwhile", now.name));
+        return fail(format!(
+            "`{}`: somebody asked for another state meanwhile",
+            now.name
+        ));
     }
     Step::OnTheWay
 }

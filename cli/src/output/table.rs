@@ -194,7 +194,12 @@ mod test {
 
     fn sample(look: Look) -> String {
         let mut table = Table::new(look, &["NAME", ">PRICE", "STATE", "+ID"]);
-        table.row(["web".into(), "0.0020".into(), "running".into(), "i-1".into()]);
+        table.row([
+            "web".into(),
+            "0.0020".into(),
+            "running".into(),
+            "i-1".into(),
+        ]);
         let bad = Value::new("failed\u{1b}[0m", Tone::Bad);
         table.row(["database".into(), "12.5".into(), bad, "i-2".into()]);
         table.render()

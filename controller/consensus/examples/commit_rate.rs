@@ -76,7 +76,10 @@ async fn main() {
     for id in 1..=3 {
         let mut config = Config::new(id, [1; 16], dir.path().join(id.to_string()));
         config.initial_voters = vec![1, 2, 3];
-        let transport = Arc::new(Local { id, handles: Arc::clone(&handles) });
+        let transport = Arc::new(Local {
+            id,
+            handles: Arc::clone(&handles),
+        });
         let handle = start(config, Counter::default(), transport).expect("starts");
         handles.lock().expect("sound").insert(id, handle);
     }
@@ -92,7 +95,10 @@ async fn main() {
         println!("{outstanding:>5} outstanding: {rate:>8.0} commits/s, median {median:?}");
     }
     for outstanding in [1, 256] {
-        println!("{outstanding:>5} readers: {:>8.0} reads/s", read_rate(&leader, outstanding).await);
+        println!(
+            "{outstanding:>5} readers: {:>8.0} reads/s",
+            read_rate(&leader, outstanding).await
+        );
     }
     for handle in all {
         handle.shutdown().await;

@@ -36,6 +36,7 @@ mod proposals;
 mod reads;
 mod ready;
 mod timeouts;
+mod view;
 
 use bytes::Bytes;
 use raft::eraftpb::{Entry, Message, MessageType};
@@ -44,7 +45,7 @@ use raft::{RawNode, ReadOnlyOption, SnapshotStatus, StateRole};
 use crate::config::Config;
 use crate::entry::{HardState, Membership, SnapshotMeta};
 use crate::error::{Error, MembershipError, ProposeError, ReadError};
-use crate::status::{Member, Role, Status};
+use crate::status::Role;
 use crate::storage::Recovered;
 use crate::wire;
 use log_view::LogView;
@@ -57,8 +58,9 @@ use timeouts::{Random, Timeouts};
 /// Bytes of entries in one append message. Larger: nearer to the transport's limit, and one lost
 /// message costs more. Smaller: more messages for a follower that catches up.
 const MESSAGE_BYTES_MAX: u64 = 1 << 20;
-/// Bytes of committed entries handed out at once. Larger: ticks wait longer behind applying.
-const COMMITTED_BYTES_MAX: u64 = 4 << 20;
+/// Bytes of committed entries in one Ready. Larger: ticks wait longer behind applying. Smaller:
+/// more rounds through raft for a member that catches up.
+const COMMITTED_BYTES_MAX: u64 = 1 << 20;
 /// Append messages under way to one follower. Times `MESSAGE_BYTES_MAX` it bounds its queue.
 const INFLIGHT_MESSAGES_MAX: usize = 256;
 
@@ -115,7 +117,10 @@ impl Core {
         }
         // What was applied was committed, though its commit index may not have been durable.
         let commit = recovered.hard_state.commit.max(applied).max(snapshot_index);
-        recovered.hard_state = HardState { commit, ..recovered.hard_state };
+        recovered.hard_state = HardState {
+            commit,
+            ..recovered.hard_state
+        };
         let membership = recovered.snapshot.membership.clone();
         let incarnation = recovered.incarnation;
         let view = LogView::new(recovered);
@@ -162,7 +167,8 @@ impl Core {
             Input::SnapshotArrived { from, bytes } => self.receive(from, &bytes, true),
             Input::Propose(proposals) => self.proposals.unsent.extend(proposals),
             Input::Read(tickets) => {
-                self.reads.add(tickets, self.now + self.config.read_timeout_ticks);
+                self.reads
+                    .add(tickets, self.now + self.config.read_timeout_ticks);
             }
             Input::Persisted(number) => self.persisted(number),
             Input::Applied(index) => self.raw.advance_apply_to(index),
@@ -205,16 +211,25 @@ impl Core {
             self.pin_timeout(campaigned);
         }
         for ticket in self.reads.expire(self.now, self.config.read_retry_ticks) {
-            let error = ReadError::Unavailable { leader: self.leader() };
+            let error = ReadError::Unavailable {
+                leader: self.leader(),
+            };
             self.out.failed_reads.push((ticket, error));
         }
         for ticket in self.proposals.expire(self.now) {
-            self.out.failed_proposals.push((ticket, ProposeError::UnknownOutcome));
+            self.out
+                .failed_proposals
+                .push((ticket, ProposeError::UnknownOutcome));
         }
         if let Some(ticket) = self.expired_change() {
-            self.out.changes.push((ticket, Err(MembershipError::UnknownOutcome)));
+            self.out
+                .changes
+                .push((ticket, Err(MembershipError::UnknownOutcome)));
         }
-        for to in self.peers.overdue(self.now, self.config.snapshot_timeout_ticks) {
+        for to in self
+            .peers
+            .overdue(self.now, self.config.snapshot_timeout_ticks)
+        {
             tracing::warn!(to, "nobody reported the end of a snapshot transfer");
             self.snapshot_reported(to, false);
         }
@@ -226,7 +241,12 @@ impl Core {
             return;
         };
         if message.from != from || message.to != self.config.id {
-            tracing::warn!(from, claimed = message.from, to = message.to, "dropped a message");
+            tracing::warn!(
+                from,
+                claimed = message.from,
+                to = message.to,
+                "dropped a message"
+            );
             return;
         }
         let acceptable = match message.get_msg_type() {
@@ -255,8 +275,11 @@ impl Core {
 
     fn snapshot_reported(&mut self, to: u64, delivered: bool) {
         if self.peers.transfer_ended(to) {
-            let status =
-                if delivered { SnapshotStatus::Finish } else { SnapshotStatus::Failure };
+            let status = if delivered {
+                SnapshotStatus::Finish
+            } else {
+                SnapshotStatus::Failure
+            };
             self.raw.report_snapshot(to, status);
         }
     }
@@ -283,9 +306,12 @@ impl Core {
         }
         let raft = &mut self.raw.raft;
         let refusal = if raft.state != StateRole::Leader {
-            Some(ProposeError::NotLeader { leader: known(raft.leader_id) })
+            Some(ProposeError::NotLeader {
+                leader: known(raft.leader_id),
+            })
         } else {
-            raft.lead_transferee.map(|to| ProposeError::NotLeader { leader: Some(to) })
+            raft.lead_transferee
+                .map(|to| ProposeError::NotLeader { leader: Some(to) })
         };
         if let Some(error) = refusal {
             return self.fail_proposals(unsent.into_iter().map(|(ticket, _)| ticket), error);
@@ -294,8 +320,10 @@ impl Core {
         let mut message = Message::default();
         message.set_msg_type(MessageType::MsgPropose);
         message.from = self.config.id;
-        let (tickets, entries): (Vec<_>, Vec<_>) =
-            unsent.into_iter().map(|(ticket, data)| (ticket, normal_entry(&data))).unzip();
+        let (tickets, entries): (Vec<_>, Vec<_>) = unsent
+            .into_iter()
+            .map(|(ticket, data)| (ticket, normal_entry(&data)))
+            .unzip();
         message.set_entries(entries);
         match raft.step(message) {
             Ok(()) => {
@@ -352,83 +380,17 @@ impl Core {
             StateRole::Follower => Role::Follower,
             StateRole::Candidate | StateRole::PreCandidate => Role::Candidate,
         };
-        RoleChange { role, term: raft.term, leader: known(raft.leader_id) }
+        RoleChange {
+            role,
+            term: raft.term,
+            leader: known(raft.leader_id),
+        }
     }
 
     fn pin_timeout(&mut self, campaigned: bool) {
         let RoleChange { role, term, .. } = self.current_role();
         let ticks = self.timeouts.pin(term, role, campaigned);
         self.raw.raft.set_randomized_election_timeout(ticks);
-    }
-
-    /// The leader this member knows.
-    #[must_use]
-    pub fn leader(&self) -> Option<u64> {
-        known(self.raw.raft.leader_id)
-    }
-
-    /// True for a leader that committed an entry of its own term.
-    #[must_use]
-    pub fn leader_ready(&self) -> bool {
-        self.raw.raft.state == StateRole::Leader && self.raw.raft.commit_to_current_term()
-    }
-
-    /// The membership applied here.
-    #[must_use]
-    pub fn membership(&self) -> &Membership {
-        &self.membership
-    }
-
-    /// Position and membership of a snapshot taken of a state that stands at `applied`; legal
-    /// right after applying everything the core handed out.
-    #[must_use]
-    pub fn snapshot_meta_at(&self, applied: u64) -> Option<SnapshotMeta> {
-        use raft::Storage as _;
-        let term = self.raw.store().term(applied).ok()?;
-        Some(SnapshotMeta { index: applied, term, membership: self.membership.clone() })
-    }
-
-    /// The picture of this member; what only the outside knows is left at its default.
-    #[must_use]
-    pub fn status(&self) -> Status {
-        let raft = &self.raw.raft;
-        let leads = raft.state == StateRole::Leader;
-        let member = |id: u64, voter: bool| {
-            let progress = raft.prs().get(id).filter(|_| leads);
-            let silent = if id == self.config.id {
-                Some(0)
-            } else {
-                self.peers.silent_for(id, self.now)
-            };
-            Member {
-                id,
-                voter,
-                matched: progress.map(|p| p.matched),
-                last_contact_ms: silent.filter(|_| leads).map(|t| t * self.config.tick_ms),
-            }
-        };
-        let voters = self.membership.voters.iter().map(|id| member(*id, true));
-        let learners = self.membership.learners.iter().map(|id| member(*id, false));
-        let mut members: Vec<Member> = voters.chain(learners).collect();
-        members.sort_unstable_by_key(|member| member.id);
-        let RoleChange { role, term, leader } = self.current_role();
-        Status {
-            id: self.config.id,
-            incarnation: self.incarnation,
-            role,
-            term,
-            leader,
-            leader_ready: self.leader_ready(),
-            commit: raft.raft_log.committed,
-            applied: raft.raft_log.applied,
-            last_index: raft.raft_log.last_index(),
-            first_index: self.raw.store().first(),
-            members,
-            snapshot_index: self.raw.store().snapshot_meta().index,
-            log_bytes: self.raw.store().bytes(),
-            storage_full: false,
-            stopped: false,
-        }
     }
 }
 
@@ -476,5 +438,8 @@ fn known(id: u64) -> Option<u64> {
 }
 
 fn normal_entry(data: &Bytes) -> Entry {
-    Entry { data: data.to_vec(), ..Entry::default() }
+    Entry {
+        data: data.to_vec(),
+        ..Entry::default()
+    }
 }

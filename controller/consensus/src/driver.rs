@@ -43,6 +43,9 @@ use transfer::Transfers;
 
 /// Inputs of each kind taken at once. Larger: better batching under load, later ticks.
 const INPUTS_MAX: usize = 1024;
+/// Proposals in the log that are not applied yet. Larger: more memory when the quorum is slow.
+/// Smaller: less throughput over a long round trip.
+const OPEN_PROPOSALS_MAX: usize = 65_536;
 
 struct Driver<S: StateMachine> {
     core: Core,
@@ -71,10 +74,18 @@ struct Driver<S: StateMachine> {
 /// [`Error::identity_is_lost`] holds mean: never start this id over this directory again.
 pub fn start<S: StateMachine>(
     config: Config,
-    mut state_machine: S,
+    state_machine: S,
     transport: Arc<dyn Transport>,
 ) -> Result<Handle<S::Reply>, Error> {
-    let space = Space::default();
+    start_with(config, state_machine, transport, Space::default())
+}
+
+fn start_with<S: StateMachine>(
+    config: Config,
+    mut state_machine: S,
+    transport: Arc<dyn Transport>,
+    space: Space,
+) -> Result<Handle<S::Reply>, Error> {
     let (storage, recovered, snapshots) =
         DiskStorage::open_with(&config, space.clone(), || state_machine.snapshot()())?;
     let incarnation = recovered.incarnation;
@@ -93,8 +104,11 @@ pub fn start<S: StateMachine>(
         proposals: config.max_waiting_proposals,
         reads: config.max_waiting_reads,
     });
-    let outbox =
-        Outbox { transport, inbox: Arc::clone(&inbox), snapshots: snapshots.clone() };
+    let outbox = Outbox {
+        transport,
+        inbox: Arc::clone(&inbox),
+        snapshots: snapshots.clone(),
+    };
     let log = Log::start(storage, outbox.clone(), Arc::clone(&space.stopping))?;
     let shared_space = space.clone();
     let (status, watched) = watch::channel(core.status());
@@ -107,7 +121,7 @@ pub fn start<S: StateMachine>(
         snapshots: snapshots.clone(),
         status,
         space,
-        callers: Callers::default(),
+        callers: Callers::new(OPEN_PROPOSALS_MAX, config.max_waiting_reads),
         transfers: Transfers::default(),
         job,
         tick: Duration::from_millis(config.tick_ms),
@@ -120,8 +134,20 @@ pub fn start<S: StateMachine>(
     let thread = std::thread::Builder::new()
         .name("consensus".to_owned())
         .spawn(move || crate::fatal::abort_on_panic("driver", || driver.run()))
-        .map_err(|source| Error::Io { step: "start thread", path: "driver".into(), source })?;
-    Ok(handle(config, inbox, watched, incarnation, snapshots, shared_space, thread))
+        .map_err(|source| Error::Io {
+            step: "start thread",
+            path: "driver".into(),
+            source,
+        })?;
+    Ok(handle(
+        config,
+        inbox,
+        watched,
+        incarnation,
+        snapshots,
+        shared_space,
+        thread,
+    ))
 }
 
 fn handle<R: Send + 'static>(
@@ -156,7 +182,11 @@ fn random_seed() -> Result<u64, Error> {
     let mut bytes = [0; 8];
     std::fs::File::open(path)
         .and_then(|mut source| source.read_exact(&mut bytes))
-        .map_err(|source| Error::Io { step: "read", path: path.to_owned(), source })?;
+        .map_err(|source| Error::Io {
+            step: "read",
+            path: path.to_owned(),
+            source,
+        })?;
     let seed = u64::from_le_bytes(bytes);
     tracing::debug!(seed, "election seed");
     Ok(seed)
@@ -166,7 +196,11 @@ impl<S: StateMachine> Driver<S> {
     fn run(mut self) {
         let mut next_tick = Instant::now() + self.tick;
         loop {
-            let deadline = if self.core.has_more() { Instant::now() } else { next_tick };
+            let deadline = if self.core.has_more() {
+                Instant::now()
+            } else {
+                next_tick
+            };
             let taken = self.inbox.take(INPUTS_MAX, deadline);
             let now = Instant::now();
             if now >= next_tick {
@@ -189,6 +223,9 @@ impl<S: StateMachine> Driver<S> {
     fn on_tick(&mut self) {
         self.core.step(Input::Tick);
         self.transfers.tick();
+        if self.space.full.load(Ordering::Relaxed) {
+            self.lead_elsewhere();
+        }
         self.publish();
     }
 
@@ -204,16 +241,13 @@ impl<S: StateMachine> Driver<S> {
         for (from, bytes) in taken.messages {
             self.core.step(Input::Message { from, bytes });
         }
-        if !taken.proposals.is_empty() {
-            let proposals = taken.proposals.into_iter();
-            let tickets =
-                proposals.map(|p| (self.callers.add_proposal(p.reply), p.data)).collect();
-            self.core.step(Input::Propose(tickets));
+        let proposals = self.callers.admit_proposals(taken.proposals);
+        if !proposals.is_empty() {
+            self.core.step(Input::Propose(proposals));
         }
-        if !taken.reads.is_empty() {
-            let reads = taken.reads.into_iter();
-            let tickets = reads.map(|read| self.callers.add_read(read)).collect();
-            self.core.step(Input::Read(tickets));
+        let reads = self.callers.admit_reads(taken.reads);
+        if !reads.is_empty() {
+            self.core.step(Input::Read(reads));
         }
         stop
     }
@@ -221,9 +255,17 @@ impl<S: StateMachine> Driver<S> {
     fn take_control(&mut self, control: Control) -> bool {
         match control {
             Control::SnapshotWritten(result) => self.snapshot_written(result),
-            Control::SnapshotArrived { file, from, message, seen } => {
+            Control::SnapshotArrived {
+                file,
+                from,
+                message,
+                seen,
+            } => {
                 tracing::info!(from, index = file.meta.index, "received a snapshot");
-                self.core.step(Input::SnapshotArrived { from, bytes: message });
+                self.core.step(Input::SnapshotArrived {
+                    from,
+                    bytes: message,
+                });
                 // The sender may have stopped waiting.
                 let _ = seen.send(());
             }
@@ -314,3 +356,7 @@ impl<S: StateMachine> Driver<S> {
         self.status.send_replace(status);
     }
 }
+
+#[cfg(test)]
+#[path = "driver/test.rs"]
+mod test;

@@ -87,7 +87,10 @@ impl Membership {
         let mut voters: Vec<u64> = voters.into_iter().collect();
         voters.sort_unstable();
         voters.dedup();
-        Self { voters, learners: Vec::new() }
+        Self {
+            voters,
+            learners: Vec::new(),
+        }
     }
 
     /// True when `id` is a voter or a learner.
@@ -108,7 +111,10 @@ impl Membership {
             ids.sort_unstable();
             ids
         };
-        Self { voters: sorted(state.get_voters()), learners: sorted(state.get_learners()) }
+        Self {
+            voters: sorted(state.get_voters()),
+            learners: sorted(state.get_learners()),
+        }
     }
 
     pub(crate) fn to_raft(&self) -> eraftpb::ConfState {
@@ -118,11 +124,19 @@ impl Membership {
 
 impl HardState {
     pub(crate) fn from_raft(state: &eraftpb::HardState) -> Self {
-        Self { term: state.term, vote: state.vote, commit: state.commit }
+        Self {
+            term: state.term,
+            vote: state.vote,
+            commit: state.commit,
+        }
     }
 
     pub(crate) fn to_raft(self) -> eraftpb::HardState {
-        eraftpb::HardState { term: self.term, vote: self.vote, commit: self.commit }
+        eraftpb::HardState {
+            term: self.term,
+            vote: self.vote,
+            commit: self.commit,
+        }
     }
 }
 
@@ -132,12 +146,27 @@ impl LogEntry {
             eraftpb::EntryType::EntryNormal => EntryKind::Normal,
             _ => EntryKind::Membership,
         };
-        Self { index: entry.index, term: entry.term, kind, data: entry.data }
+        Self {
+            index: entry.index,
+            term: entry.term,
+            kind,
+            data: entry.data,
+        }
     }
 
     pub(crate) fn into_raft(self) -> eraftpb::Entry {
-        let Self { index, term, kind, data } = self;
-        let mut entry = eraftpb::Entry { index, term, data, ..eraftpb::Entry::default() };
+        let Self {
+            index,
+            term,
+            kind,
+            data,
+        } = self;
+        let mut entry = eraftpb::Entry {
+            index,
+            term,
+            data,
+            ..eraftpb::Entry::default()
+        };
         entry.set_entry_type(match kind {
             EntryKind::Normal => eraftpb::EntryType::EntryNormal,
             EntryKind::Membership => eraftpb::EntryType::EntryConfChange,

@@ -52,7 +52,9 @@ pub struct Handle<R: Send + 'static> {
 
 impl<R: Send + 'static> Clone for Handle<R> {
     fn clone(&self) -> Self {
-        Self { shared: Arc::clone(&self.shared) }
+        Self {
+            shared: Arc::clone(&self.shared),
+        }
     }
 }
 
@@ -83,16 +85,22 @@ impl<R: Send + 'static> Handle<R> {
     pub async fn propose(&self, data: Bytes) -> Result<Applied<R>, ProposeError> {
         let limit = self.shared.max_entry_bytes;
         if data.is_empty() || data.len() > limit {
-            return Err(ProposeError::BadSize { bytes: data.len(), limit });
+            return Err(ProposeError::BadSize {
+                bytes: data.len(),
+                limit,
+            });
         }
         if self.shared.space.full.load(Ordering::Relaxed) {
             return Err(ProposeError::StorageFull);
         }
         let (reply, answer) = oneshot::channel();
-        self.shared.inbox.proposal(Proposal { data, reply }).map_err(|full| match full {
-            Full::Overloaded => ProposeError::Overloaded,
-            Full::Stopped => ProposeError::Stopped,
-        })?;
+        self.shared
+            .inbox
+            .proposal(Proposal { data, reply })
+            .map_err(|full| match full {
+                Full::Overloaded => ProposeError::Overloaded,
+                Full::Stopped => ProposeError::Stopped,
+            })?;
         // The driver answers whatever it did not propose; silence means it stopped in between.
         answer.await.unwrap_or(Err(ProposeError::UnknownOutcome))
     }
@@ -153,17 +161,23 @@ impl<R: Send + 'static> Handle<R> {
     }
 
     fn request(&self, control: Control) -> Result<(), MembershipError> {
-        self.shared.inbox.control(control).map_err(|full| match full {
-            Full::Overloaded => MembershipError::Busy,
-            Full::Stopped => MembershipError::Stopped,
-        })
+        self.shared
+            .inbox
+            .control(control)
+            .map_err(|full| match full {
+                Full::Overloaded => MembershipError::Busy,
+                Full::Stopped => MembershipError::Stopped,
+            })
     }
 
     /// Takes a snapshot of the applied state now and returns its index once it is verified on
     /// disk: at or above what was applied when the call came in.
     pub async fn snapshot_now(&self) -> Result<u64, Error> {
         let (reply, answer) = oneshot::channel();
-        self.shared.inbox.control(Control::SnapshotNow(reply)).map_err(|_| Error::Stopped)?;
+        self.shared
+            .inbox
+            .control(Control::SnapshotNow(reply))
+            .map_err(|_| Error::Stopped)?;
         answer.await.unwrap_or(Err(Error::Stopped))
     }
 
@@ -174,7 +188,12 @@ impl<R: Send + 'static> Handle<R> {
         self.shared.space.stopping.store(true, Ordering::Relaxed);
         // An error means that it already stopped.
         let _ = self.shared.inbox.control(Control::Stop);
-        let driver = self.shared.driver.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let driver = self
+            .shared
+            .driver
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
         if let Some(driver) = driver {
             let joined = tokio::task::spawn_blocking(move || driver.join()).await;
             if !matches!(joined, Ok(Ok(()))) {
@@ -182,7 +201,12 @@ impl<R: Send + 'static> Handle<R> {
             }
         }
         // Another clone may be joining: wait for the last status in that case.
-        let _ = self.shared.status.clone().wait_for(|status| status.stopped).await;
+        let _ = self
+            .shared
+            .status
+            .clone()
+            .wait_for(|status| status.stopped)
+            .await;
     }
 
     /// The greeting for a stream to member `to`.
@@ -204,9 +228,16 @@ impl<R: Send + 'static> Handle<R> {
             return Err(PeerRefused::WrongCluster);
         }
         if hello.to != self.shared.id || hello.from == self.shared.id || hello.from == 0 {
-            return Err(PeerRefused::WrongMember { meant: hello.to, own: self.shared.id });
+            return Err(PeerRefused::WrongMember {
+                meant: hello.to,
+                own: self.shared.id,
+            });
         }
-        let mut peers = self.shared.peers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut peers = self
+            .shared
+            .peers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let known = peers.entry(hello.from).or_insert(hello.incarnation);
         if hello.incarnation < *known {
             return Err(PeerRefused::OldIncarnation {
@@ -239,12 +270,17 @@ impl<R: Send + 'static> Handle<R> {
         from: u64,
         preamble: Bytes,
     ) -> Result<SnapshotReceiver, ReceiveError> {
-        let expected = wire::snapshot_meta(&preamble, from, self.shared.id)
-            .ok_or(ReceiveError::Malformed)?;
+        let expected =
+            wire::snapshot_meta(&preamble, from, self.shared.id).ok_or(ReceiveError::Malformed)?;
         let inbox = Arc::clone(&self.shared.inbox);
         let deliver = Box::new(move |file, message| {
             let (seen, waits) = oneshot::channel();
-            let control = Control::SnapshotArrived { file, from, message, seen };
+            let control = Control::SnapshotArrived {
+                file,
+                from,
+                message,
+                seen,
+            };
             inbox.control(control).ok().map(|()| waits)
         });
         SnapshotReceiver::new(self.shared.snapshots.clone(), expected, preamble, deliver)

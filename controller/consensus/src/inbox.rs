@@ -31,11 +31,25 @@ pub(crate) type Read = oneshot::Sender<Result<u64, ReadError>>;
 /// What must not be dropped.
 pub(crate) enum Control {
     SnapshotWritten(Result<SnapshotFile, Error>),
-    SnapshotArrived { file: SnapshotFile, from: u64, message: Bytes, seen: oneshot::Sender<()> },
-    SnapshotReport { to: u64, delivered: bool },
+    SnapshotArrived {
+        file: SnapshotFile,
+        from: u64,
+        message: Bytes,
+        seen: oneshot::Sender<()>,
+    },
+    SnapshotReport {
+        to: u64,
+        delivered: bool,
+    },
     Unreachable(u64),
-    Transfer { to: Option<u64>, reply: oneshot::Sender<Result<u64, MembershipError>> },
-    Membership { change: MembershipChange, reply: oneshot::Sender<Result<(), MembershipError>> },
+    Transfer {
+        to: Option<u64>,
+        reply: oneshot::Sender<Result<u64, MembershipError>>,
+    },
+    Membership {
+        change: MembershipChange,
+        reply: oneshot::Sender<Result<(), MembershipError>>,
+    },
     SnapshotNow(oneshot::Sender<Result<u64, Error>>),
     Stop,
 }
@@ -53,7 +67,9 @@ struct Lanes<R> {
     persisted: Option<u64>,
     controls: VecDeque<Control>,
     messages: VecDeque<(u64, Bytes)>,
+    message_bytes: usize,
     proposals: VecDeque<Proposal<R>>,
+    proposal_bytes: usize,
     reads: VecDeque<Read>,
     closed: bool,
 }
@@ -71,6 +87,10 @@ pub(crate) struct Limits {
     pub(crate) reads: usize,
 }
 
+/// Bytes that may wait in the lane of messages, and in that of proposals. Larger: more memory in
+/// an overload. Smaller: a burst of large ones is refused though the queue is short.
+const LANE_BYTES_MAX: usize = 64 << 20;
+
 /// Bound on requests of operators; beyond it somebody loops.
 const CONTROLS_MAX: usize = 4096;
 
@@ -87,7 +107,9 @@ impl<R> Inbox<R> {
                 persisted: None,
                 controls: VecDeque::new(),
                 messages: VecDeque::new(),
+                message_bytes: 0,
                 proposals: VecDeque::new(),
+                proposal_bytes: 0,
                 reads: VecDeque::new(),
                 closed: false,
             }),
@@ -133,9 +155,12 @@ impl<R> Inbox<R> {
         let mut lanes = self.lock();
         let mut dropped = 0;
         for message in messages {
-            if lanes.closed || lanes.messages.len() >= self.limits.messages {
+            let full = lanes.messages.len() >= self.limits.messages
+                || lanes.message_bytes >= LANE_BYTES_MAX;
+            if lanes.closed || full {
                 dropped += 1;
             } else {
+                lanes.message_bytes += message.len();
                 lanes.messages.push_back((from, message));
             }
         }
@@ -149,9 +174,11 @@ impl<R> Inbox<R> {
         if lanes.closed {
             return Err(Full::Stopped);
         }
-        if lanes.proposals.len() >= self.limits.proposals {
+        if lanes.proposals.len() >= self.limits.proposals || lanes.proposal_bytes >= LANE_BYTES_MAX
+        {
             return Err(Full::Overloaded);
         }
+        lanes.proposal_bytes += proposal.data.len();
         lanes.proposals.push_back(proposal);
         drop(lanes);
         self.wake.notify_one();
@@ -206,11 +233,15 @@ impl<R> Lanes<R> {
     }
 
     fn take(&mut self, max: usize) -> Taken<R> {
+        let messages = drain_up_to(&mut self.messages, max);
+        let proposals = drain_up_to(&mut self.proposals, max);
+        self.message_bytes -= messages.iter().map(|(_, bytes)| bytes.len()).sum::<usize>();
+        self.proposal_bytes -= proposals.iter().map(|p| p.data.len()).sum::<usize>();
         Taken {
             persisted: self.persisted.take(),
             controls: drain_up_to(&mut self.controls, max),
-            messages: drain_up_to(&mut self.messages, max),
-            proposals: drain_up_to(&mut self.proposals, max),
+            messages,
+            proposals,
             reads: drain_up_to(&mut self.reads, max),
         }
     }
@@ -219,4 +250,48 @@ impl<R> Lanes<R> {
 fn drain_up_to<T>(lane: &mut VecDeque<T>, max: usize) -> Vec<T> {
     let count = lane.len().min(max);
     lane.drain(..count).collect()
+}
+
+#[cfg(test)]
+mod test {
+    use super::*;
+
+    fn proposal(bytes: usize) -> Proposal<()> {
+        Proposal {
+            data: Bytes::from(vec![0; bytes]),
+            reply: oneshot::channel().0,
+        }
+    }
+
+    #[test]
+    fn f5_full_lanes_refuse_and_drop_while_acknowledgements_still_pass() {
+        let inbox = Inbox::new(Limits {
+            messages: 2,
+            proposals: 2,
+            reads: 1,
+        });
+        assert_eq!(inbox.proposal(proposal(1)), Ok(()));
+        assert_eq!(inbox.proposal(proposal(1)), Ok(()));
+        assert_eq!(inbox.proposal(proposal(1)), Err(Full::Overloaded));
+        assert_eq!(inbox.messages(7, vec![Bytes::from_static(b"m"); 5]), 3);
+        inbox.persisted(4);
+        inbox.persisted(3);
+        let taken = inbox.take(10, Instant::now());
+        assert_eq!(taken.persisted, Some(4));
+        assert_eq!((taken.proposals.len(), taken.messages.len()), (2, 2));
+        assert_eq!(inbox.proposal(proposal(1)), Ok(()), "there is room again");
+        inbox.close();
+        assert_eq!(inbox.proposal(proposal(1)), Err(Full::Stopped));
+    }
+
+    #[test]
+    fn f5_few_large_proposals_fill_a_lane_too() {
+        let inbox = Inbox::new(Limits {
+            messages: 9,
+            proposals: 9,
+            reads: 9,
+        });
+        assert_eq!(inbox.proposal(proposal(LANE_BYTES_MAX)), Ok(()));
+        assert_eq!(inbox.proposal(proposal(1)), Err(Full::Overloaded));
+    }
 }

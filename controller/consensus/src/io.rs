@@ -53,12 +53,24 @@ impl Log {
         stopping: Arc<AtomicBool>,
     ) -> Result<Self, Error> {
         let (queue, tasks) = sync_channel(QUEUE_MAX);
-        let writer = Writer { storage, outside, stopping: Arc::clone(&stopping) };
+        let writer = Writer {
+            storage,
+            outside,
+            stopping: Arc::clone(&stopping),
+        };
         let thread = std::thread::Builder::new()
             .name("consensus-log".to_owned())
             .spawn(move || crate::fatal::abort_on_panic("log thread", || writer.run(&tasks)))
-            .map_err(|source| Error::Io { step: "start thread", path: "log".into(), source })?;
-        Ok(Self { queue, stopping, thread: Some(thread) })
+            .map_err(|source| Error::Io {
+                step: "start thread",
+                path: "log".into(),
+                source,
+            })?;
+        Ok(Self {
+            queue,
+            stopping,
+            thread: Some(thread),
+        })
     }
 
     /// Queues a task; waits while the queue is full.
@@ -123,7 +135,9 @@ impl<S: LogStorage, O: Outside> Writer<S, O> {
         for task in tasks {
             match task {
                 Task::Persist(persist) => {
-                    self.must("append to the log", |storage| storage.append(&persist.batch))?;
+                    self.must("append to the log", |storage| {
+                        storage.append(&persist.batch)
+                    })?;
                     must_sync |= persist.batch.must_sync;
                     newest = Some(persist.batch.number);
                     messages.extend(persist.messages);
@@ -163,5 +177,91 @@ impl<S: LogStorage, O: Outside> Writer<S, O> {
             }
             Err(error) => crate::fatal::die_of(what, &error),
         }
+    }
+}
+
+#[cfg(test)]
+mod test {
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::Command;
+
+    use super::*;
+    use crate::storage::{MemoryStorage, PersistBatch};
+
+    /// A disk whose sync fails.
+    struct Failing(MemoryStorage);
+
+    impl LogStorage for Failing {
+        fn append(&mut self, batch: &PersistBatch) -> Result<(), Error> {
+            self.0.append(batch)
+        }
+        fn flush(&mut self) -> Result<(), Error> {
+            Ok(())
+        }
+        fn sync(&mut self) -> Result<(), Error> {
+            let source = std::io::Error::from_raw_os_error(5);
+            Err(Error::Io {
+                step: "fdatasync",
+                path: "segment".into(),
+                source,
+            })
+        }
+        fn compact(&mut self, _snapshot: &SnapshotMeta, _to: u64) -> Result<(), Error> {
+            Ok(())
+        }
+        fn idle(&mut self) -> Result<(), Error> {
+            Ok(())
+        }
+    }
+
+    struct Loud;
+
+    impl Outside for Loud {
+        fn persisted(&self, _number: u64) {
+            println!("ACKNOWLEDGED");
+        }
+        fn send(&self, _messages: Vec<Outgoing>) {
+            println!("SENT");
+        }
+    }
+
+    const CHILD: &str = "NUBE_TEST_FAILING_SYNC";
+
+    #[test]
+    fn b2_after_a_failed_sync_nothing_is_acknowledged_and_the_process_aborts() {
+        if std::env::var_os(CHILD).is_some() {
+            let storage = Failing(MemoryStorage::form(&[1]));
+            let log = Log::start(storage, Loud, Arc::default()).expect("starts");
+            let to = Outgoing {
+                to: 2,
+                bytes: bytes::Bytes::new(),
+                snapshot: None,
+            };
+            let batch = PersistBatch {
+                number: 1,
+                must_sync: true,
+                ..PersistBatch::default()
+            };
+            log.push(Task::Persist(Persist {
+                batch,
+                messages: vec![to],
+            }));
+            std::thread::sleep(Duration::from_secs(10));
+            return;
+        }
+        let exe = std::env::current_exe().expect("own path");
+        let test = "b2_after_a_failed_sync_nothing_is_acknowledged_and_the_process_aborts";
+        let child = Command::new(exe)
+            .args(["--exact", &format!("io::test::{test}"), "--nocapture"])
+            .env(CHILD, "1")
+            .output()
+            .expect("runs");
+        let out = String::from_utf8_lossy(&child.stdout);
+        assert!(
+            !out.contains("ACKNOWLEDGED") && !out.contains("SENT"),
+            "{out}"
+        );
+        assert_eq!(child.status.signal(), Some(6), "aborted");
+        assert!(String::from_utf8_lossy(&child.stderr).contains("fdatasync"));
     }
 }

@@ -43,9 +43,7 @@ mod storage;
 mod transport;
 mod wire;
 
-pub use crate::core::{
-    Committed, Core, Input, Outgoing, Output, Persist, RoleChange, Ticket,
-};
+pub use crate::core::{Committed, Core, Input, Outgoing, Output, Persist, RoleChange, Ticket};
 pub use config::Config;
 pub use driver::start;
 pub use entry::{EntryKind, HardState, LogEntry, Membership, MembershipChange, SnapshotMeta};

@@ -37,7 +37,12 @@ impl<R: Send + 'static> Outside for Outbox<R> {
 
     fn send(&self, messages: Vec<Outgoing>) {
         let mut by_peer: Vec<(u64, Vec<Bytes>)> = Vec::new();
-        for Outgoing { to, bytes, snapshot } in messages {
+        for Outgoing {
+            to,
+            bytes,
+            snapshot,
+        } in messages
+        {
             if let Some(meta) = snapshot {
                 self.send_snapshot(to, meta, bytes);
                 continue;
@@ -61,15 +66,23 @@ impl<R: Send + 'static> Outbox<R> {
         let path = self.snapshots.believed_path(&meta);
         let Ok(found) = std::fs::metadata(&path) else {
             tracing::warn!(to, index = meta.index, "the snapshot to send is gone");
-            return self.tell(Control::SnapshotReport { to, delivered: false });
+            return self.tell(Control::SnapshotReport {
+                to,
+                delivered: false,
+            });
         };
-        let file = SnapshotFile { meta, path, len_bytes: found.len() };
+        let file = SnapshotFile {
+            meta,
+            path,
+            len_bytes: found.len(),
+        };
         let inbox = Arc::clone(&self.inbox);
         let report = Arc::new(move |delivered| {
             // After a stop there is nobody to tell.
             let _ = inbox.control(Control::SnapshotReport { to, delivered });
         });
-        self.transport.send_snapshot(to, OutgoingSnapshot::new(file, preamble, report));
+        self.transport
+            .send_snapshot(to, OutgoingSnapshot::new(file, preamble, report));
     }
 
     fn tell(&self, control: Control) {

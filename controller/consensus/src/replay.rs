@@ -31,7 +31,9 @@ impl Replay {
     /// `(index, term, data)` of every committed proposal after the snapshot, in order, as
     /// `StateMachine::apply` sees them.
     pub fn entries(&self) -> impl Iterator<Item = (u64, u64, &[u8])> {
-        self.entries.iter().map(|(index, term, data)| (*index, *term, data.as_slice()))
+        self.entries
+            .iter()
+            .map(|(index, term, data)| (*index, *term, data.as_slice()))
     }
 }
 
@@ -66,6 +68,13 @@ fn read_once(dir: &Path) -> Result<Replay, Error> {
             && entry.kind == EntryKind::Normal
             && !entry.data.is_empty()
     });
-    let entries = wanted.map(|entry| (entry.index, entry.term, entry.data)).collect();
-    Ok(Replay { meta, body, commit, entries })
+    let entries = wanted
+        .map(|entry| (entry.index, entry.term, entry.data))
+        .collect();
+    Ok(Replay {
+        meta,
+        body,
+        commit,
+        entries,
+    })
 }

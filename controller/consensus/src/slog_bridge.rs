@@ -41,7 +41,9 @@ impl Drain for ToTracing {
     /// Asked before raft formats anything: its per-message debug lines print whole messages.
     fn is_enabled(&self, level: Level) -> bool {
         match level {
-            Level::Critical | Level::Error => tracing::enabled!(target: "raft", tracing::Level::ERROR),
+            Level::Critical | Level::Error => {
+                tracing::enabled!(target: "raft", tracing::Level::ERROR)
+            }
             Level::Warning => tracing::enabled!(target: "raft", tracing::Level::WARN),
             // One step down: raft's "info" is one line per vote, our "info" is for operators.
             Level::Info => tracing::enabled!(target: "raft", tracing::Level::DEBUG),

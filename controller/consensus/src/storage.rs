@@ -19,9 +19,9 @@ mod superblock;
 mod wal;
 
 pub use disk::DiskStorage;
+pub(crate) use disk::read_live;
 pub use memory::MemoryStorage;
 pub use snapshot::{SnapshotFile, SnapshotStore};
-pub(crate) use disk::read_live;
 pub(crate) use wal::Space;
 
 use crate::entry::{HardState, LogEntry, SnapshotMeta};
@@ -60,7 +60,9 @@ impl Recovered {
     /// Last index of the log.
     #[must_use]
     pub fn last_index(&self) -> u64 {
-        self.entries.last().map_or(self.snapshot.index, |entry| entry.index)
+        self.entries
+            .last()
+            .map_or(self.snapshot.index, |entry| entry.index)
     }
 }
 

@@ -33,7 +33,9 @@ pub enum Sent {
 /// [`crate::Handle::report_unreachable`]; otherwise raft waits for acknowledgements that cannot
 /// come until the next heartbeat.
 pub trait Transport: Send + Sync + 'static {
-    /// Queues encoded raft messages for member `to`. Never blocks. Order within one call and
+    /// Queues encoded raft messages for member `to`. Never blocks. One message stays below
+    /// `max(1 MiB, Config::max_entry_bytes)` plus a few hundred bytes, but `messages` together may
+    /// exceed the wire's limit: split frames by size. Order within one call and
     /// between calls should be kept (raft bears loss and reordering, but pays for them).
     fn send(&self, to: u64, messages: Vec<Bytes>) -> Sent;
 

@@ -13,7 +13,11 @@ use raft::eraftpb::{ConfChange, ConfChangeType, Message, MessageType};
 use crate::entry::{MembershipChange, SnapshotMeta};
 
 pub(crate) fn encode(message: &Message) -> Bytes {
-    Bytes::from(message.write_to_bytes().expect("prost encodes any value into a growing buffer"))
+    Bytes::from(
+        message
+            .write_to_bytes()
+            .expect("prost encodes any value into a growing buffer"),
+    )
 }
 
 /// `None` for bytes that are no message.
@@ -34,13 +38,17 @@ pub(crate) fn snapshot_meta(preamble: &[u8], from: u64, to: u64) -> Option<Snaps
 }
 
 pub(crate) fn encode_change(change: MembershipChange) -> Vec<u8> {
-    let mut raw = ConfChange { node_id: change.subject(), ..ConfChange::default() };
+    let mut raw = ConfChange {
+        node_id: change.subject(),
+        ..ConfChange::default()
+    };
     raw.set_change_type(match change {
         MembershipChange::AddLearner(_) => ConfChangeType::AddLearnerNode,
         MembershipChange::Promote(_) => ConfChangeType::AddNode,
         MembershipChange::Remove(_) => ConfChangeType::RemoveNode,
     });
-    raw.write_to_bytes().expect("prost encodes any value into a growing buffer")
+    raw.write_to_bytes()
+        .expect("prost encodes any value into a growing buffer")
 }
 
 pub(crate) fn decode_change(bytes: &[u8]) -> Option<ConfChange> {

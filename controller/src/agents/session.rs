@@ -3,7 +3,6 @@
 
 use std::sync::Arc;
 
-use nube_consensus::Status as RaftStatus;
 use nube_proto::agent::v1::agent_message::Message as Up;
 use nube_proto::agent::v1::controller_message::Message as Down;
 use nube_proto::agent::v1::{
@@ -62,8 +61,10 @@ impl Session {
         let mut facts = None;
         loop {
             let status = raft.borrow_and_update().clone();
-            self.tell_leadership(&status, &mut told).await?;
-            if status.leader_ready {
+            // A new cluster's first entry comes before anything an agent says.
+            let leads = status.leader_ready && views.now().cluster.is_some();
+            self.tell_leadership(leads, status.term, &mut told).await?;
+            if leads {
                 self.register(facts.as_ref()).await?;
                 if facts.is_some() {
                     self.tell_desired(&views.take(), status.term, &mut told)
@@ -92,8 +93,8 @@ impl Session {
             .map_err(|_| Status::resource_exhausted("agent too slow"))
     }
 
-    async fn tell_leadership(&self, status: &RaftStatus, told: &mut Told) -> Result<(), Status> {
-        let now = (status.leader_ready, status.term);
+    async fn tell_leadership(&self, leads: bool, term: u64, told: &mut Told) -> Result<(), Status> {
+        let now = (leads, term);
         if told.leadership == Some(now) {
             return Ok(());
         }

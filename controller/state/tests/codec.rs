@@ -3,6 +3,11 @@
 //! test` writes new ones, and a changed line is a broken upgrade unless `FORMAT`
 //! was raised. Damaged bytes are refused, never guessed and never a panic.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "golden files are compared and rewritten"
+)]
+
 mod fixture;
 
 use std::fmt::Write as _;
@@ -26,7 +31,12 @@ fn commands() -> Vec<(&'static str, Command)> {
     (report.full, report.observed, report.unknown) = (true, vec![seen], vec!["tap".to_owned()]);
     let all = vec![
         fixture::init(),
-        Command::Tick(Tick { seen: vec![NodeSeen { node: NODE, at: at_ms(9) }] }),
+        Command::Tick(Tick {
+            seen: vec![NodeSeen {
+                node: NODE,
+                at: at_ms(9),
+            }],
+        }),
         fixture::ssh_key(KEY, "alice", "AAAA"),
         Command::DeleteSshKey(PROJECT, KEY),
         Command::RegisterImage(fixture::image(IMAGE, "debian")),
@@ -60,7 +70,12 @@ fn commands() -> Vec<(&'static str, Command)> {
 
 fn envelope(command: Command) -> Envelope {
     let actor = "operator/admin".to_owned();
-    Envelope { request: Some(request(1, 2)), at: at_ms(1_234), actor, command }
+    Envelope {
+        request: Some(request(1, 2)),
+        at: at_ms(1_234),
+        actor,
+        command,
+    }
 }
 
 /// A state with a row in every table.
@@ -68,19 +83,34 @@ fn full_state() -> State {
     let mut cell = Cell::with_nodes(&[NODE]);
     for id in 1..=3 {
         cell.now_ms += 1_000;
-        cell.apply(Some(request(7, 7 + u8::try_from(id).unwrap_or(0))), fixture::tick());
+        cell.apply(
+            Some(request(7, 7 + u8::try_from(id).unwrap_or(0))),
+            fixture::tick(),
+        );
         cell.done(launch_one(InstanceId(id), NODE));
-        cell.report(NODE, vec![observed(InstanceId(id), InstanceState::Running, 1)]);
+        cell.report(
+            NODE,
+            vec![observed(InstanceId(id), InstanceState::Running, 1)],
+        );
     }
     cell.now_ms += 90_500;
     cell.done(wish(InstanceId(1), Wish::Stop, true));
     cell.done(wish(InstanceId(2), Wish::Delete, false));
-    cell.report(NODE, vec![observed(InstanceId(2), InstanceState::Deleted, 2)]);
+    cell.report(
+        NODE,
+        vec![observed(InstanceId(2), InstanceState::Deleted, 2)],
+    );
     let state = cell.state;
-    let lengths = [state.ssh_keys.len(), state.images.len(), state.instance_types.len()];
+    let lengths = [
+        state.ssh_keys.len(),
+        state.images.len(),
+        state.instance_types.len(),
+    ];
     assert!(lengths.iter().all(|length| *length > 0) && !state.networks.is_empty());
     assert!(!state.released.is_empty() && !state.requests.is_empty() && !state.nodes.is_empty());
-    assert!(!state.instances.is_empty() && !state.usage.is_empty() && !state.transitions.is_empty());
+    assert!(
+        !state.instances.is_empty() && !state.usage.is_empty() && !state.transitions.is_empty()
+    );
     state
 }
 
@@ -88,15 +118,41 @@ fn outcomes() -> Vec<Outcome> {
     let what = || "what".to_owned();
     let name = || fixture::name("web");
     let refusals = vec![
-        Refusal::NotFound { kind: Kind::Instance, reference: what() },
-        Refusal::NameTaken { kind: Kind::Image, name: name() },
-        Refusal::DuplicateSshKey { name: name(), fingerprint: what() },
+        Refusal::NotFound {
+            kind: Kind::Instance,
+            reference: what(),
+        },
+        Refusal::NameTaken {
+            kind: Kind::Image,
+            name: name(),
+        },
+        Refusal::DuplicateSshKey {
+            name: name(),
+            fingerprint: what(),
+        },
         Refusal::RequestIdReused,
-        Refusal::LimitReached { what: what(), limit: 4 },
-        Refusal::StalePlacement { node: NODE, why: what() },
-        Refusal::InUse { kind: Kind::Node, name: name(), count: 2 },
-        Refusal::WrongState { name: name(), state: what(), advice: what() },
-        Refusal::Invalid { field: what(), rule: what() },
+        Refusal::LimitReached {
+            what: what(),
+            limit: 4,
+        },
+        Refusal::StalePlacement {
+            node: NODE,
+            why: what(),
+        },
+        Refusal::InUse {
+            kind: Kind::Node,
+            name: name(),
+            count: 2,
+        },
+        Refusal::WrongState {
+            name: name(),
+            state: what(),
+            advice: what(),
+        },
+        Refusal::Invalid {
+            field: what(),
+            rule: what(),
+        },
         Refusal::NoAddress,
         Refusal::Initialisation(what()),
         Refusal::IdTaken(what()),
@@ -107,7 +163,9 @@ fn outcomes() -> Vec<Outcome> {
         Outcome::SshKey(KEY),
         Outcome::Image(IMAGE),
     ];
-    kept.into_iter().chain(refusals.into_iter().map(Outcome::Refused)).collect()
+    kept.into_iter()
+        .chain(refusals.into_iter().map(Outcome::Refused))
+        .collect()
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -118,12 +176,17 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 fn golden(name: &str, text: &str) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/golden")
+        .join(name);
     if std::env::var_os("UPDATE_EXPECT").is_some() {
         std::fs::write(&path, text).expect("the source can be written");
     }
     let kept = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(kept == text, "{name} is encoded in another way:\n{text}\nbefore:\n{kept}");
+    assert!(
+        kept == text,
+        "{name} is encoded in another way:\n{text}\nbefore:\n{kept}"
+    );
 }
 
 fn with_hash(name: &str, bytes: &[u8]) -> String {
@@ -182,9 +245,18 @@ fn other_formats_are_refused() {
             bytes
         };
         let refused = CodecError::Format { found };
-        assert_eq!(codec::decode_envelope(&other(&entry)).err(), Some(refused.clone()));
-        assert_eq!(codec::decode_outcome(&other(&outcome)).err(), Some(refused.clone()));
-        assert_eq!(codec::decode_snapshot(&other(&snapshot)).err(), Some(refused));
+        assert_eq!(
+            codec::decode_envelope(&other(&entry)).err(),
+            Some(refused.clone())
+        );
+        assert_eq!(
+            codec::decode_outcome(&other(&outcome)).err(),
+            Some(refused.clone())
+        );
+        assert_eq!(
+            codec::decode_snapshot(&other(&snapshot)).err(),
+            Some(refused)
+        );
     }
     assert!(codec::decode_envelope(&[]).is_err() && codec::decode_snapshot(&[]).is_err());
 }
@@ -194,14 +266,23 @@ fn cut_or_longer_bytes_are_refused() {
     for (name, command) in commands() {
         let mut bytes = codec::encode_envelope(&envelope(command));
         for length in 0..bytes.len() {
-            assert!(codec::decode_envelope(&bytes[..length]).is_err(), "{name} cut at {length}");
+            assert!(
+                codec::decode_envelope(&bytes[..length]).is_err(),
+                "{name} cut at {length}"
+            );
         }
         bytes.push(0);
-        assert!(codec::decode_envelope(&bytes).is_err(), "{name} with a byte more");
+        assert!(
+            codec::decode_envelope(&bytes).is_err(),
+            "{name} with a byte more"
+        );
     }
     let mut bytes = codec::encode_snapshot(&full_state());
     for length in 0..bytes.len() {
-        assert!(codec::decode_snapshot(&bytes[..length]).is_err(), "snapshot cut at {length}");
+        assert!(
+            codec::decode_snapshot(&bytes[..length]).is_err(),
+            "snapshot cut at {length}"
+        );
     }
     bytes.push(0);
     assert!(codec::decode_snapshot(&bytes).is_err());
@@ -219,7 +300,10 @@ fn damaged(bytes: &[u8]) -> impl Iterator<Item = Vec<u8>> + '_ {
         bytes
     };
     (0..bytes.len()).flat_map(move |position| {
-        masks.clone().map(move |mask| with(position, mask)).collect::<Vec<_>>()
+        masks
+            .clone()
+            .map(move |mask| with(position, mask))
+            .collect::<Vec<_>>()
     })
 }
 
@@ -252,10 +336,16 @@ fn damaged_snapshots_never_panic() {
 fn rows_are_bound_to_their_keys_and_to_singletons() {
     let state = full_state();
     let mut rows: Vec<_> = codec::rows(&state).collect();
-    assert!(codec::decode_rows(rows.clone().into_iter()).is_err(), "no singletons");
+    assert!(
+        codec::decode_rows(rows.clone().into_iter()).is_err(),
+        "no singletons"
+    );
     rows.push((codec::META_KEY.to_vec(), codec::encode_meta(&state)));
     let read = codec::decode_rows(rows.clone().into_iter()).expect("own rows");
-    assert_eq!(codec::encode_snapshot(&read), codec::encode_snapshot(&state));
+    assert_eq!(
+        codec::encode_snapshot(&read),
+        codec::encode_snapshot(&state)
+    );
 
     let mut misdirected = rows.clone();
     let (first, second) = (misdirected[0].0.clone(), misdirected[1].0.clone());
@@ -267,7 +357,10 @@ fn rows_are_bound_to_their_keys_and_to_singletons() {
     assert!(codec::decode_rows(longer.into_iter()).is_err());
 
     rows.push((vec![99, 1], vec![0]));
-    assert!(codec::decode_rows(rows.into_iter()).is_err(), "a table of a newer version");
+    assert!(
+        codec::decode_rows(rows.into_iter()).is_err(),
+        "a table of a newer version"
+    );
 }
 
 #[test]
@@ -280,5 +373,14 @@ fn a_field_of_a_newer_version_stops_the_reader() {
     let mut newer = bytes[..bytes.len() - 2].to_vec();
     newer.extend([0x82, 0x80, 0x05]);
     let refused = codec::decode_envelope(&newer);
-    assert!(matches!(refused, Err(CodecError::Malformed { what: "command", .. })), "{refused:?}");
+    assert!(
+        matches!(
+            refused,
+            Err(CodecError::Malformed {
+                what: "command",
+                ..
+            })
+        ),
+        "{refused:?}"
+    );
 }

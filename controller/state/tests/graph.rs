@@ -57,9 +57,16 @@ fn cell_in(state: InstanceState) -> Cell {
 #[test]
 fn transitional_states_and_no_others_have_a_deadline() {
     for state in ALL {
-        assert_eq!(state.is_transitional(), life::deadline_ms(state).is_some(), "{state:?}");
+        assert_eq!(
+            state.is_transitional(),
+            life::deadline_ms(state).is_some(),
+            "{state:?}"
+        );
         let cell = cell_in(state);
-        assert_eq!(cell.state.derived.transitional.contains(&ID), state.is_transitional());
+        assert_eq!(
+            cell.state.derived.transitional.contains(&ID),
+            state.is_transitional()
+        );
     }
 }
 
@@ -82,7 +89,11 @@ fn ticks_alone_leave_every_transitional_state_at_its_deadline_and_not_before() {
 
 #[test]
 fn ticks_leave_the_other_states_alone() {
-    for state in [InstanceState::Running, InstanceState::Stopped, InstanceState::Failed] {
+    for state in [
+        InstanceState::Running,
+        InstanceState::Stopped,
+        InstanceState::Failed,
+    ] {
         let mut cell = cell_in(state);
         let before = cell.instance(ID).clone();
         cell.pass(100 * 24 * 3_600_000);
@@ -99,7 +110,11 @@ fn delete_is_accepted_in_every_state_and_ends_by_ticks_alone() {
             cell.done(wish(ID, Wish::Delete, force));
             let deadline = life::deadline_ms(InstanceState::Deleting).expect("deletes must end");
             cell.pass(deadline);
-            assert_eq!(cell.instance(ID).state, InstanceState::Deleted, "from {state:?}");
+            assert_eq!(
+                cell.instance(ID).state,
+                InstanceState::Deleted,
+                "from {state:?}"
+            );
             assert!(cell.state.usage.iter().all(|interval| !interval.is_open()));
         }
     }
@@ -117,7 +132,10 @@ fn delete_of_a_silent_host_ends_at_once_in_every_state() {
         assert_eq!(instance.host_owes_cleanup, state != InstanceState::Deleted);
         assert_eq!(instance.holds_place(), state != InstanceState::Deleted);
         cell.pass(2 * DELETED_KEPT_MS);
-        assert_eq!(cell.state.instances.is_empty(), state == InstanceState::Deleted);
+        assert_eq!(
+            cell.state.instances.is_empty(),
+            state == InstanceState::Deleted
+        );
     }
 }
 
@@ -131,7 +149,11 @@ fn every_state_but_deleted_has_a_way_back_to_running() {
         if !ends {
             let generation = cell.instance(ID).generation;
             cell.report(NODE, vec![observed(ID, InstanceState::Running, generation)]);
-            assert_eq!(cell.instance(ID).state, InstanceState::Running, "from {state:?}");
+            assert_eq!(
+                cell.instance(ID).state,
+                InstanceState::Running,
+                "from {state:?}"
+            );
         }
     }
 }
@@ -140,8 +162,16 @@ fn every_state_but_deleted_has_a_way_back_to_running() {
 fn addresses_go_round_and_wait_before_they_are_given_again() {
     let mut cell = Cell::with_nodes(&[NODE]);
     // Three usable addresses: .4, .5, .6.
-    let small = cell.state.networks.get(&NETWORK).expect("made at the start").clone();
-    cell.state.networks.put(Network { prefix_length: 29, ..small.clone() });
+    let small = cell
+        .state
+        .networks
+        .get(&NETWORK)
+        .expect("made at the start")
+        .clone();
+    cell.state.networks.put(Network {
+        prefix_length: 29,
+        ..small.clone()
+    });
     let given = |cell: &Cell, id| cell.instance(InstanceId(id)).address - small.base;
     for id in 1..=3 {
         cell.done(launch_one(InstanceId(id), NODE));
@@ -151,7 +181,10 @@ fn addresses_go_round_and_wait_before_they_are_given_again() {
     assert_eq!(full, nube_state::Refusal::NoAddress.into());
     for id in [2, 1] {
         cell.done(wish(InstanceId(id), Wish::Delete, false));
-        cell.report(NODE, vec![observed(InstanceId(id), InstanceState::Deleted, 2)]);
+        cell.report(
+            NODE,
+            vec![observed(InstanceId(id), InstanceState::Deleted, 2)],
+        );
     }
     let waiting = cell.apply(None, launch_one(InstanceId(4), NODE));
     assert_eq!(waiting, nube_state::Refusal::NoAddress.into());
@@ -160,9 +193,20 @@ fn addresses_go_round_and_wait_before_they_are_given_again() {
     let three = [5, 6, 7].map(|id| fixture::new_instance(InstanceId(id), &format!("x-{id}"), NODE));
     let hash = nube_state::codec::state_hash(&cell.state);
     let many = nube_state::Command::LaunchInstances(fixture::launch(three.to_vec()));
-    assert_eq!(cell.apply(None, many), nube_state::Refusal::NoAddress.into());
-    assert_eq!(nube_state::codec::state_hash(&cell.state), hash, "none is taken when one lacks");
+    assert_eq!(
+        cell.apply(None, many),
+        nube_state::Refusal::NoAddress.into()
+    );
+    assert_eq!(
+        nube_state::codec::state_hash(&cell.state),
+        hash,
+        "none is taken when one lacks"
+    );
     cell.done(launch_one(InstanceId(4), NODE));
     cell.done(launch_one(InstanceId(5), NODE));
-    assert_eq!((given(&cell, 4), given(&cell, 5)), (4, 5), "behind the last one given");
+    assert_eq!(
+        (given(&cell, 4), given(&cell, 5)),
+        (4, 5),
+        "behind the last one given"
+    );
 }

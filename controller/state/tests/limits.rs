@@ -5,7 +5,7 @@ mod fixture;
 use fixture::{Cell, KEY, PROJECT, launch, launch_one, new_instance, request, ssh_key};
 use nube_state::command::Wish;
 use nube_state::request::RememberedRequest;
-use nube_state::{Command, InstanceState, Outcome, Refusal, apply, codec};
+use nube_state::{Command, InstanceState, Outcome, apply, codec};
 use nube_types::limits::{
     INSTANCES_PER_LAUNCH_MAX, REQUESTS_REMEMBERED_MAX, SSH_KEYS_PER_INSTANCE_MAX,
     SSH_KEYS_PER_PROJECT_MAX,
@@ -68,7 +68,10 @@ fn keys_are_counted_per_project_and_per_instance() {
 
     let mut command = launch(vec![new_instance(InstanceId(1), "web", NODE)]);
     command.ssh_keys = vec![KEY; SSH_KEYS_PER_INSTANCE_MAX + 1];
-    is_refused(&cell.apply(None, Command::LaunchInstances(command.clone())), "at most 16");
+    is_refused(
+        &cell.apply(None, Command::LaunchInstances(command.clone())),
+        "at most 16",
+    );
     command.ssh_keys.pop();
     cell.done(Command::LaunchInstances(command));
 }
@@ -90,7 +93,8 @@ fn the_oldest_request_is_forgotten_first() {
         cell.state.requests.put(row);
     }
     // As after a restart: the order is found in the rows.
-    let mut state = codec::decode_snapshot(&codec::encode_snapshot(&cell.state)).expect("own bytes");
+    let mut state =
+        codec::decode_snapshot(&codec::encode_snapshot(&cell.state)).expect("own bytes");
     state.index = 1_000_000;
     let mut first = remembered;
     first.id = RequestId([0; 16]);
@@ -103,9 +107,20 @@ fn the_oldest_request_is_forgotten_first() {
     };
     apply(&mut state, 1_000_001, &envelope);
     assert_eq!(state.requests.len(), REQUESTS_REMEMBERED_MAX);
-    assert!(state.requests.get(&(PROJECT, first.id)).is_none(), "the oldest went");
-    assert!(state.requests.get(&(PROJECT, remembered.id)).is_some(), "the newest stayed");
-    assert!(state.requests.get(&(PROJECT, RequestId([255; 16]))).is_some());
+    assert!(
+        state.requests.get(&(PROJECT, first.id)).is_none(),
+        "the oldest went"
+    );
+    assert!(
+        state.requests.get(&(PROJECT, remembered.id)).is_some(),
+        "the newest stayed"
+    );
+    assert!(
+        state
+            .requests
+            .get(&(PROJECT, RequestId([255; 16])))
+            .is_some()
+    );
 }
 
 #[test]
@@ -114,9 +129,15 @@ fn two_answers_about_one_instance_in_one_report_are_one() {
     let id = InstanceId(1);
     cell.done(launch_one(id, NODE));
     let twice = [InstanceState::Running, InstanceState::Failed];
-    cell.report(NODE, twice.map(|state| fixture::observed(id, state, 1)).to_vec());
+    cell.report(
+        NODE,
+        twice.map(|state| fixture::observed(id, state, 1)).to_vec(),
+    );
     assert_eq!(cell.instance(id).state, InstanceState::Running);
-    assert_eq!((cell.state.transitions.len(), cell.state.usage.len()), (1, 1));
+    assert_eq!(
+        (cell.state.transitions.len(), cell.state.usage.len()),
+        (1, 1)
+    );
 }
 
 #[test]

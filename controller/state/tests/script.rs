@@ -9,6 +9,11 @@
 //! i1 web: stopping, wants stopped, …        + new, - gone, otherwise changed
 //! ```
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "stories are files, compared and rewritten"
+)]
+
 mod fixture;
 
 use std::collections::BTreeMap;

@@ -1,1 +1,11 @@
-//! Placeholder.
+//! Whole clouds for tests: real processes, started and removed as a user would,
+//! through `cloudctl`. What a test may know about the inside (pids, files) is
+//! asked here and nowhere else.
+
+mod cloud;
+mod host;
+mod run;
+
+pub use cloud::{Cloud, Size};
+pub use host::{Leftovers, Process, guest_of};
+pub use run::{Finished, eventually, run};

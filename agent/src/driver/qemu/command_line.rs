@@ -23,8 +23,7 @@ const MACHINE: &str = "pc-q35-7.2,usb=off,vmport=off,dump-guest-core=off";
 /// Empty slots for disks and ports that are plugged in later.
 const SPARE_ROOT_PORTS: u32 = 4;
 /// Everything that a guest's machine never needs is a violation.
-const SANDBOX: &str =
-    "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny";
+const SANDBOX: &str = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny";
 /// Translated code kept for a small guest. QEMU's own default (1 GiB at most)
 /// costs more memory than such a guest has; less than this translates kernels
 /// over and over.
@@ -57,7 +56,9 @@ pub struct Descriptors {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// It would be cut or could hide things in listings of processes.
-    #[error("the image's kernel command line is not printable ASCII of at most {CMDLINE_BYTES_MAX} bytes")]
+    #[error(
+        "the image's kernel command line is not printable ASCII of at most {CMDLINE_BYTES_MAX} bytes"
+    )]
     CmdlineNotPrintable,
 }
 

@@ -12,10 +12,13 @@
 //! driver stops watching and leaves every guest running.
 
 mod command_line;
+mod complaints;
 mod overlay;
+mod prepare;
 mod qmp;
 mod record;
 mod recover;
+mod remove;
 mod seed;
 mod serial;
 mod socket;
@@ -23,7 +26,7 @@ mod spawn;
 mod start;
 mod watch;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
 use std::io;
 use std::net::{SocketAddr, SocketAddrV4};
@@ -35,7 +38,7 @@ use std::time::Duration;
 
 use nube_types::{InstanceId, NodeId};
 use tokio::net::{TcpSocket, TcpStream};
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedMutexGuard, mpsc};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use self::record::{Directory, Record};
@@ -43,7 +46,7 @@ use self::serial::SerialLog;
 use self::watch::{Context, Live};
 use super::{Driver, DriverError, GuestEnded, GuestSpec, ImageFiles, Recovered, Run};
 use crate::host::accelerator::Accelerator;
-use crate::host::cgroup::{Cgroups, Limits};
+use crate::host::cgroup::Cgroups;
 use crate::host::link::Prefix;
 use crate::host::port::Networks;
 use crate::host::{process, uid};
@@ -53,12 +56,6 @@ const ENDED_QUEUED: usize = 1024;
 /// A guest that listens answers in milliseconds; one that boots loses the first
 /// packet and answers the second, a second later.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
-/// QEMU's own memory beside the guest's: code, device state, thread stacks,
-/// disk caches that are charged to it. Too little kills guests under load.
-const OVERHEAD_MIB: u64 = 256;
-/// Threads beside the virtual CPUs: main loop, disk workers (64 at most).
-const TASKS: u32 = 96;
-
 /// What the driver must know about its host.
 #[derive(Debug, Clone)]
 pub struct QemuConfig {
@@ -147,8 +144,17 @@ impl QemuDriver {
         })
     }
 
-    fn slot(&self, instance: InstanceId) -> Arc<tokio::sync::Mutex<Slot>> {
-        Arc::clone(lock(&self.slots).entry(instance).or_default())
+    /// The guest's turn. A slot that was removed while its lock was awaited is
+    /// not used: the guest may have come back in another one.
+    async fn slot(&self, instance: InstanceId) -> OwnedMutexGuard<Slot> {
+        let current = || Arc::clone(lock(&self.slots).entry(instance).or_default());
+        loop {
+            let slot = current();
+            let guard = Arc::clone(&slot).lock_owned().await;
+            if Arc::ptr_eq(&slot, &current()) {
+                return guard;
+            }
+        }
     }
 
     fn directory(&self, instance: InstanceId) -> Directory {
@@ -170,152 +176,6 @@ impl QemuDriver {
             ended: self.ended.clone(),
             stop: self.stop.clone(),
         }
-    }
-
-    fn allocate_uid(&self, instance: InstanceId) -> Result<u32, DriverError> {
-        let mut held = lock(&self.held_uids);
-        if let Some(uid) = held.get(&instance) {
-            return Ok(*uid);
-        }
-        let taken: BTreeSet<u32> = held.values().copied().collect();
-        let uid = uid::lowest_free(self.uids.clone(), &taken)
-            .ok_or_else(|| DriverError::host("allocate uid", "all are taken"))?;
-        held.insert(instance, uid);
-        Ok(uid)
-    }
-
-    fn limits(&self, spec: &GuestSpec) -> Limits {
-        let translation_mib = match self.config.accelerator {
-            Accelerator::Kvm => 0,
-            Accelerator::Tcg => command_line::translation_mib(spec.memory_mib),
-        };
-        let memory_mib = spec.memory_mib + spec.memory_mib / 8 + translation_mib + OVERHEAD_MIB;
-        Limits {
-            memory_bytes: memory_mib << 20,
-            vcpus: spec.vcpus,
-            tasks: TASKS + spec.vcpus,
-        }
-    }
-
-    /// Cgroup and port, once per life of the agent and record.
-    async fn stand(&self, slot: &mut Slot, record: &Record) -> Result<(), DriverError> {
-        if slot.standing.as_ref() == Some(record) {
-            return Ok(());
-        }
-        let spec = &record.spec;
-        self.cgroups
-            .ensure(&spec.instance.hex(), &self.limits(spec))
-            .map_err(|error| DriverError::host("create cgroup", error))?;
-        self.networks
-            .ensure(&[(spec.instance, spec.port.clone())])
-            .await?;
-        slot.standing = Some(record.clone());
-        Ok(())
-    }
-
-    async fn prepare_guest(
-        &self,
-        spec: &GuestSpec,
-        files: &ImageFiles,
-    ) -> Result<(), DriverError> {
-        let slot = self.slot(spec.instance);
-        let mut slot = slot.lock().await;
-        let directory = self.directory(spec.instance);
-        let before = directory
-            .read()
-            .map_err(|error| DriverError::host("read record", error))?;
-        if directory.is_removing() {
-            return Err(DriverError::host("prepare", "the guest is being removed"));
-        }
-        let record = Record::new(self.allocate_uid(spec.instance)?, spec, files);
-        if let Some(before) = &before {
-            self.check_change(&slot, before, &record)?;
-        }
-        // From here on a crash leaves something, and the record says what.
-        if before.as_ref() != Some(&record) {
-            directory
-                .write(&record)
-                .map_err(|error| DriverError::host("write record", error))?;
-        }
-        if let Some(before) = before
-            && before.spec.port != spec.port
-        {
-            self.networks
-                .remove(spec.instance, &before.spec.port)
-                .await?;
-        }
-        overlay::ensure(
-            &directory.overlay(),
-            spec.disk_mib,
-            &files.disk,
-            spec.image.disk_format,
-        )
-        .map_err(|error| DriverError::host("create disk", error))?;
-        self.stand(&mut slot, &record).await
-    }
-
-    /// A disk stays on the image that it was made on, and the parts of a
-    /// running machine stay as they are.
-    fn check_change(
-        &self,
-        slot: &Slot,
-        before: &Record,
-        after: &Record,
-    ) -> Result<(), DriverError> {
-        if before.spec.image.disk_sha256 != after.spec.image.disk_sha256 {
-            let cause = "the guest's disk was made on another image";
-            return Err(DriverError::host("prepare", cause));
-        }
-        let running = slot.live.as_ref().is_some_and(Live::is_running);
-        if running && before.spec.port != after.spec.port {
-            let cause = "the guest runs with another port";
-            return Err(DriverError::host("prepare", cause));
-        }
-        Ok(())
-    }
-
-    async fn remove_guest(&self, instance: InstanceId) -> Result<(), DriverError> {
-        let slot = self.slot(instance);
-        let mut slot = slot.lock().await;
-        let directory = self.directory(instance);
-        let record = directory
-            .read()
-            .map_err(|error| DriverError::host("read record", error))?;
-        if let Some(record) = record {
-            directory
-                .mark_removing()
-                .map_err(|error| DriverError::host("mark removal", error))?;
-            self.end_processes(&mut slot, &record).await?;
-            self.networks.remove(instance, &record.spec.port).await?;
-            self.cgroups
-                .remove(&instance.hex())
-                .await
-                .map_err(|error| DriverError::host("remove cgroup", error))?;
-        }
-        directory
-            .remove()
-            .map_err(|error| DriverError::host("remove files", error))?;
-        *slot = Slot::default();
-        lock(&self.held_uids).remove(&instance);
-        lock(&self.slots).remove(&instance);
-        Ok(())
-    }
-
-    /// The watched process, and any other in its cgroup or of its uid.
-    async fn end_processes(&self, slot: &mut Slot, record: &Record) -> Result<(), DriverError> {
-        let fault = |error| DriverError::host("end process", error);
-        if let Some(live) = slot.live.take()
-            && live.is_running()
-        {
-            live.power_cut().await.map_err(fault)?;
-            live.told().await;
-        }
-        let instance = record.spec.instance;
-        let only = record.uid..record.uid + 1;
-        let by_uid = process::by_uid(&only).map_err(fault)?;
-        let mut pids: Vec<u32> = by_uid.into_values().flatten().collect();
-        pids.extend(self.cgroups.processes(&instance.hex()));
-        process::kill_all(&pids, &self.boot_id).await.map_err(fault)
     }
 
     async fn dial(&self, instance: InstanceId, port: u16) -> Result<TcpStream, DriverError> {
@@ -351,16 +211,12 @@ impl Driver for QemuDriver {
         self.prepare_guest(spec, files)
     }
 
-    fn start(
-        &self,
-        instance: InstanceId,
-    ) -> impl Future<Output = Result<Run, DriverError>> + Send {
+    fn start(&self, instance: InstanceId) -> impl Future<Output = Result<Run, DriverError>> + Send {
         self.start_guest(instance)
     }
 
     async fn power_button(&self, instance: InstanceId) -> Result<(), DriverError> {
-        let slot = self.slot(instance);
-        let slot = slot.lock().await;
+        let slot = self.slot(instance).await;
         self.record(instance)?;
         match &slot.live {
             Some(live) if live.is_running() => live
@@ -372,16 +228,12 @@ impl Driver for QemuDriver {
     }
 
     async fn power_cut(&self, instance: InstanceId) -> Result<(), DriverError> {
-        let slot = self.slot(instance);
-        let mut slot = slot.lock().await;
-        let record = self.record(instance)?;
-        self.end_processes(&mut slot, &record).await
+        let mut slot = self.slot(instance).await;
+        let uid = self.record(instance)?.uid;
+        self.end_processes(&mut slot, instance, Some(uid)).await
     }
 
-    fn remove(
-        &self,
-        instance: InstanceId,
-    ) -> impl Future<Output = Result<(), DriverError>> + Send {
+    fn remove(&self, instance: InstanceId) -> impl Future<Output = Result<(), DriverError>> + Send {
         self.remove_guest(instance)
     }
 

@@ -71,12 +71,7 @@ pub fn base_bytes(base: &mut File, format: DiskFormat) -> Result<u64, Error> {
 }
 
 /// Makes the disk unless it is there: a crash leaves a whole one or none.
-pub fn ensure(
-    overlay: &Path,
-    disk_mib: u64,
-    base: &Path,
-    format: DiskFormat,
-) -> Result<(), Error> {
+pub fn ensure(overlay: &Path, disk_mib: u64, base: &Path, format: DiskFormat) -> Result<(), Error> {
     if overlay.exists() {
         return Ok(());
     }
@@ -90,7 +85,9 @@ pub fn ensure(
             base_mib: base_bytes.div_ceil(1 << 20),
         });
     }
-    durable::write_with(overlay, 0o600, |file| write(file, disk_mib << 20, base, format))?;
+    durable::write_with(overlay, 0o600, |file| {
+        write(file, disk_mib << 20, base, format)
+    })?;
     Ok(())
 }
 

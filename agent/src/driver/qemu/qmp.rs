@@ -215,7 +215,9 @@ mod test {
     use super::*;
 
     /// A machine that answers the greeting and then plays `script`.
-    async fn machine(script: &'static [u8]) -> (Qmp, mpsc::Receiver<Event>, JoinHandle<UnixStream>) {
+    async fn machine(
+        script: &'static [u8],
+    ) -> (Qmp, mpsc::Receiver<Event>, JoinHandle<UnixStream>) {
         let (ours, mut theirs) = UnixStream::pair().expect("pair");
         let playing = tokio::spawn(async move {
             let greeting = b"{\"QMP\": {}}\r\n{\"return\": {}, \"id\": 1}\r\n";

@@ -20,8 +20,7 @@ fn fault(error: io::Error) -> DriverError {
 
 impl QemuDriver {
     pub(super) async fn recover_all(&self) -> Result<(Vec<Recovered>, Vec<String>), DriverError> {
-        let (instances, foreign) =
-            record::list(&self.config.instances_dir).map_err(fault)?;
+        let (instances, foreign) = record::list(&self.config.instances_dir).map_err(fault)?;
         let mut unexplained: Vec<String> = foreign
             .into_iter()
             .map(|name| format!("directory {name}"))
@@ -74,8 +73,7 @@ impl QemuDriver {
     }
 
     async fn recover_one(&self, record: &Record, pids: &[u32]) -> Result<Recovered, DriverError> {
-        let slot = self.slot(record.spec.instance);
-        let mut slot = slot.lock().await;
+        let mut slot = self.slot(record.spec.instance).await;
         let spec = Box::new(record.spec.clone());
         if let Some(live) = &slot.live
             && live.is_running()
@@ -106,11 +104,10 @@ impl QemuDriver {
             let ports = running.get(&record.spec.port.network_number);
             let runs = |(instance, _): &(InstanceId, PortSpec)| *instance == record.spec.instance;
             if ports.is_some_and(|ports| ports.iter().any(runs)) {
-                let slot = self.slot(record.spec.instance);
                 self.cgroups
                     .ensure(&record.spec.instance.hex(), &self.limits(&record.spec))
                     .map_err(fault)?;
-                slot.lock().await.standing = Some(record.clone());
+                self.slot(record.spec.instance).await.standing = Some(record.clone());
             }
         }
         let wanted = records
@@ -118,7 +115,10 @@ impl QemuDriver {
             .map(|record| record.spec.port.network_number)
             .collect();
         unexplained.extend(self.networks.sweep(&wanted).await.map_err(fault)?);
-        debug_assert!(lock(&self.held_uids).len() >= records.len(), "uids are held");
+        debug_assert!(
+            lock(&self.held_uids).len() >= records.len(),
+            "uids are held"
+        );
         Ok(())
     }
 }

@@ -1,8 +1,9 @@
 //! What a guest is told at its start, as bytes: its name, address, keys and
-//! user-data. Users' texts end up here and nowhere else on the host.
+//! user-data. Users' texts end up here and in the guest's record (`record`, for
+//! root only), and nowhere else on the host.
 //!
 //! Seed files live in memory (memfd) and are handed to QEMU as descriptors:
-//! nothing of them is written to a disk, and nothing is left to remove. The
+//! they are written to no disk, and nothing of them is left to remove. The
 //! guest reads them through the firmware's configuration device, or, when it
 //! boots from its own disk with cloud-init, from a small FAT volume.
 
@@ -115,7 +116,8 @@ fn cloud_network(port: &PortSpec) -> String {
 /// The host key that the control plane announced. Vendor data, because
 /// user-data is the tenant's.
 fn cloud_vendor_data(spec: &GuestSpec) -> String {
-    let mut text = "#cloud-config\nssh_deletekeys: true\nssh_keys:\n  ed25519_private: |\n".to_owned();
+    let mut text =
+        "#cloud-config\nssh_deletekeys: true\nssh_keys:\n  ed25519_private: |\n".to_owned();
     for line in spec.ssh_host_private_key.lines() {
         text.push_str(&format!("    {line}\n"));
     }

@@ -33,6 +33,8 @@ pub struct Launch {
     pub cgroups: Vec<OwnedFd>,
     /// User and group.
     pub uid: u32,
+    /// The only further group, where one is needed.
+    pub group: Option<u32>,
 }
 
 /// A process that runs.
@@ -55,7 +57,7 @@ pub fn launch(launch: Launch) -> io::Result<Launched> {
     let inherited: Vec<RawFd> = launch.inherited.iter().map(AsRawFd::as_raw_fd).collect();
     let cgroups: Vec<RawFd> = launch.cgroups.iter().map(AsRawFd::as_raw_fd).collect();
     let pid_number = pid_writer.as_raw_fd();
-    let uid = launch.uid;
+    let (uid, group) = (launch.uid, launch.group);
     let mut command = Command::new(&launch.program);
     command
         .args(&launch.arguments)
@@ -66,7 +68,7 @@ pub fn launch(launch: Launch) -> io::Result<Launched> {
         .stderr(Stdio::from(stderr_writer));
     // SAFETY: `become_guest` makes only system calls on values that were
     // collected before the fork; it neither allocates nor takes locks.
-    unsafe { command.pre_exec(move || become_guest(pid_number, &cgroups, &inherited, uid)) };
+    unsafe { command.pre_exec(move || become_guest(pid_number, &cgroups, &inherited, uid, group)) };
     // An error of the last exec comes back through here, also past two forks.
     let mut middle = command.spawn()?;
     middle.wait()?;
@@ -89,6 +91,7 @@ fn become_guest(
     cgroups: &[RawFd],
     inherited: &[RawFd],
     uid: u32,
+    group: Option<u32>,
 ) -> io::Result<()> {
     // SAFETY: plain system calls; buffers are on this stack and outlive them.
     unsafe {
@@ -114,7 +117,11 @@ fn become_guest(
         for number in inherited {
             check(libc::fcntl(*number, libc::F_SETFD, 0))?;
         }
-        check(libc::setgroups(0, std::ptr::null()))?;
+        let groups = [group.unwrap_or(uid)];
+        check(libc::setgroups(
+            usize::from(group.is_some()),
+            groups.as_ptr(),
+        ))?;
         check(libc::setresgid(uid, uid, uid))?;
         check(libc::setresuid(uid, uid, uid))?;
         check(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))?;
@@ -150,6 +157,7 @@ mod test {
             inherited: Vec::new(),
             cgroups: Vec::new(),
             uid: 199_999,
+            group: None,
         })
     }
 

@@ -12,14 +12,14 @@ use super::command_line::{self, Descriptors};
 use super::record::Record;
 use super::spawn::{Launch, Launched, launch};
 use super::watch::{self, Live};
-use super::{QemuDriver, Slot, overlay, seed, socket};
+use super::{QemuDriver, Slot, complaints, overlay, seed, socket};
 use crate::driver::{DriverError, GuestSpec, Run};
+use crate::host::accelerator::Accelerator;
 use crate::host::process::{self, Watched};
 
 impl QemuDriver {
     pub(super) async fn start_guest(&self, instance: InstanceId) -> Result<Run, DriverError> {
-        let slot = self.slot(instance);
-        let mut slot = slot.lock().await;
+        let mut slot = self.slot(instance).await;
         let record = self.record(instance)?;
         if self.directory(instance).is_removing() {
             return Err(DriverError::host("start", "the guest is being removed"));
@@ -36,10 +36,12 @@ impl QemuDriver {
         }
         self.stand(&mut slot, &record).await?;
         let parts = self.assemble(&record).await?;
-        let launched = tokio::task::spawn_blocking(move || launch(parts))
+        // The guest's turn goes along: should the caller stop waiting, nobody
+        // else begins before the process is where `adopt` finds it.
+        let (mut slot, launched) = tokio::task::spawn_blocking(move || (slot, launch(parts)))
             .await
-            .map_err(|error| DriverError::host("start process", error))?
             .map_err(|error| DriverError::host("start process", error))?;
+        let launched = launched.map_err(fault("start process"))?;
         let live = self.watch_fresh(instance, launched).await?;
         Ok(slot.live.insert(live).run.clone())
     }
@@ -125,6 +127,10 @@ impl QemuDriver {
                 .open_doors(&spec.instance.hex())
                 .map_err(fault("open cgroup"))?,
             uid: record.uid,
+            group: match self.config.accelerator {
+                Accelerator::Kvm => kvm_group().map_err(fault("open /dev/kvm"))?,
+                Accelerator::Tcg => None,
+            },
         })
     }
 
@@ -139,8 +145,7 @@ impl QemuDriver {
         let Some(run) = process::run_of(pid, &self.boot_id) else {
             return Err(died(stderr).await);
         };
-        let watched =
-            Watched::open(&run, &self.boot_id).map_err(fault("watch process"))?;
+        let watched = Watched::open(&run, &self.boot_id).map_err(fault("watch process"))?;
         let Some(watched) = watched else {
             return Err(died(stderr).await);
         };
@@ -164,8 +169,22 @@ fn fault(step: &'static str) -> impl Fn(io::Error) -> DriverError {
     move |error| DriverError::host(step, error)
 }
 
+/// The one group that a guest on KVM must be in: this QEMU opens /dev/kvm by
+/// itself, as the guest's user. `None` when everybody may.
+fn kvm_group() -> io::Result<Option<u32>> {
+    use std::os::unix::fs::MetadataExt;
+    let device = std::fs::metadata("/dev/kvm")?;
+    match device.mode() {
+        mode if mode & 0o006 == 0o006 => Ok(None),
+        mode if mode & 0o060 == 0o060 => Ok(Some(device.gid())),
+        _ => Err(io::Error::other(
+            "its group may not use it: guests run as users of their own",
+        )),
+    }
+}
+
 async fn died(stderr: OwnedFd) -> DriverError {
-    let cause = match watch::complaint(stderr).await {
+    let cause = match complaints::last(stderr).await {
         text if text.is_empty() => "the machine ended without a word".to_owned(),
         text => text,
     };
@@ -216,9 +235,8 @@ impl Inherited {
     }
 
     fn seed(&mut self, spec: &GuestSpec) -> io::Result<Vec<(&'static str, RawFd)>> {
-        let file = |(name, bytes): (&'static str, Vec<u8>)| {
-            Ok((name, self.add(seed::in_memory(&bytes)?)))
-        };
+        let file =
+            |(name, bytes): (&'static str, Vec<u8>)| Ok((name, self.add(seed::in_memory(&bytes)?)));
         seed::files(spec).into_iter().map(file).collect()
     }
 }

@@ -3,60 +3,47 @@
 
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
-use nube_types::{InstanceId, NetworkId, NodeId, PlacementEpoch};
+use nube_types::{InstanceId, NetworkId, PlacementEpoch};
 use tokio::io::AsyncReadExt;
 
 use super::*;
 use crate::driver::{DirectBoot, DiskFormat, GuestExit, ImageSpec, PortSpec};
-use crate::host::{clean, namespace, port, testbed};
+use crate::host::scratch::Scratch;
+use crate::host::{clean, namespace, network};
 
 const QEMU: &str = "/usr/bin/qemu-system-x86_64";
-const HOST_KEY: &str = "-----BEGIN OPENSSH PRIVATE KEY-----
-b3BlbnNzaC1rZXktdjEAAAAABG5vbmUAAAAEbm9uZQAAAAAAAAABAAAAMwAAAAtzc2gtZW
-QyNTUxOQAAACCpPkVJhSgDz2FyV4JNwTCAJVGUs3Ks9m9CMIBWgWTmIgAAAJCz0Ygls9GI
-JQAAAAtzc2gtZWQyNTUxOQAAACCpPkVJhSgDz2FyV4JNwTCAJVGUs3Ks9m9CMIBWgWTmIg
-AAAEDaVgBYUtO3/6Y0FWfKSdyLhsVZmkQbcHuTFRaIXDzKAKk+RUmFKAPPYXJXgk3BMIAl
-UZSzcqz2b0IwgFaBZOYiAAAABnRlc3QtaAECAwQFBgc=
------END OPENSSH PRIVATE KEY-----
-";
-
-/// An emulated host with a driver's configuration; gone with all in it at the
+/// A driver's configuration in an emulated host; gone with all in it at the
 /// end, also when a test fails.
 struct Bench {
-    cell: String,
     directory: tempfile::TempDir,
     config: QemuConfig,
+    _scratch: Scratch,
 }
 
 impl Bench {
-    /// `ordinal` keeps tests that run at the same time apart.
     fn new(ordinal: u8) -> Option<Self> {
-        if !rustix::process::geteuid().is_root() || !Path::new(QEMU).exists() {
-            println!("skipped: needs root and {QEMU}");
+        if !Path::new(QEMU).exists() {
+            println!("skipped: needs {QEMU}");
             return None;
         }
-        let salt = std::process::id() & 0xffff;
-        let cell = format!("{salt:04x}{ordinal:04x}");
-        // Bridges are named by the first four digits.
-        let cell = format!("{ordinal:02x}{}{}", &cell[2..4], &cell[..4]);
-        let subnet = Ipv4Addr::new(10, 213, 240 + ordinal, 0);
-        let hosts = testbed::create(&cell, &["bench".to_owned()], subnet).expect("testbed");
+        let scratch = Scratch::new(ordinal)?;
         let directory = tempfile::tempdir().expect("directory");
         let config = QemuConfig {
-            node: NodeId(u64::from(salt) << 16 | u64::from(ordinal)),
+            node: scratch.node,
             instances_dir: directory.path().join("instances"),
             qemu: PathBuf::from(QEMU),
             accelerator: Accelerator::Tcg,
-            uid_base: 0x7000_0000 + (salt << 12) + (u32::from(ordinal) << 28 >> 4),
-            host_namespace: Some(hosts[0].namespace.clone()),
+            uid_base: scratch.uid_base,
+            host_namespace: Some(scratch.host.namespace.clone()),
             closed: Vec::new(),
         };
         Some(Self {
-            cell,
             directory,
             config,
+            _scratch: scratch,
         })
     }
 
@@ -79,7 +66,7 @@ impl Bench {
         let uids = uid::range(self.config.uid_base).expect("range");
         let processes = process::by_uid(&uids).expect("processes");
         found.extend(processes.into_iter().map(|entry| format!("{entry:?}")));
-        let prefix = port::namespace_prefix(self.config.node);
+        let prefix = network::namespace_prefix(self.config.node);
         found.extend(namespace::list(&prefix).expect("namespaces"));
         let cgroups = Cgroups::detect(self.config.node.hex()).expect("cgroups");
         found.extend(cgroups.list());
@@ -104,9 +91,6 @@ impl Drop for Bench {
         if let Ok(Err(error)) = cleaning.join() {
             println!("clean: {error}");
         }
-        if let Err(error) = testbed::delete(&self.cell) {
-            println!("testbed: {error}");
-        }
     }
 }
 
@@ -130,7 +114,7 @@ fn spec(number: u8, image: ImageSpec) -> GuestSpec {
         },
         authorized_keys: vec!["ssh-ed25519 AAAA,file=/etc/shadow".to_owned()],
         user_data: Vec::new(),
-        ssh_host_private_key: HOST_KEY.to_owned(),
+        ssh_host_private_key: "-----BEGIN OPENSSH PRIVATE KEY-----\n".to_owned(),
     }
 }
 
@@ -273,7 +257,10 @@ fn check_confinement(run: &Run) {
     assert!(cgroup.contains("/nube/"), "{cgroup}");
     let line = std::fs::read(process.join("cmdline")).expect("cmdline");
     let line = String::from_utf8_lossy(&line);
-    assert!(!line.contains("shadow") && !line.contains("guest-1"), "{line}");
+    assert!(
+        !line.contains("shadow") && !line.contains("guest-1"),
+        "{line}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -313,8 +300,22 @@ async fn a_crash_at_any_step_leaves_what_recovery_finds() {
     assert_eq!(driver.recover().await.expect("recovered"), (vec![], vec![]));
     assert_eq!(bench.leftovers().await, Vec::<String>::new());
 
+    // A record that cannot be read is reported, and can be removed.
+    driver.prepare(&spec, &files).await.expect("prepared");
+    driver.start(spec.instance).await.expect("started");
+    drop(driver);
+    std::fs::write(directory.path().join("record.json"), b"{").expect("spoilt");
+    let driver = bench.driver();
+    let (found, unexplained) = driver.recover().await.expect("recovered");
+    assert!(
+        found.is_empty() && unexplained.len() == 3,
+        "{unexplained:?}"
+    );
+    driver.remove(spec.instance).await.expect("removed");
+    assert_eq!(bench.leftovers().await, Vec::<String>::new());
+
     // Things that no record explains are reported, not touched.
-    let foreign = namespace::Namespace::named(port::namespace_name(bench.config.node, 77));
+    let foreign = namespace::Namespace::named(network::namespace_name(bench.config.node, 77));
     foreign.create().expect("created");
     foreign
         .run(|| crate::host::tap::open("tforeign").map(|_| ()))
@@ -326,6 +327,51 @@ async fn a_crash_at_any_step_leaves_what_recovery_finds() {
     let removed = clean::clean(&bench.target()).await.expect("cleaned");
     assert_eq!(removed.len(), 2, "{removed:?}");
     assert!(!foreign.exists());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_at_once_and_a_start_that_nobody_waits_for() {
+    let Some(bench) = Bench::new(5) else { return };
+    let (image, files) = empty_image(bench.directory.path());
+    let specs: Vec<GuestSpec> = (1..5)
+        .map(|number| {
+            let mut spec = spec(number, image.clone());
+            spec.port.network_number = u32::from(number % 2);
+            spec
+        })
+        .collect();
+    let driver = bench.driver();
+    let lives = specs.iter().map(|spec| async {
+        driver.prepare(spec, &files).await.expect("prepared");
+        if spec.instance == specs[0].instance {
+            // Its caller gives up in the middle, whatever that hits.
+            let brief = Duration::from_millis(25);
+            let _ = tokio::time::timeout(brief, driver.start(spec.instance)).await;
+        }
+        driver.start(spec.instance).await.expect("started")
+    });
+    let runs = futures::future::join_all(lives).await;
+    drop(driver);
+    let driver = bench.driver();
+    let (found, unexplained) = driver.recover().await.expect("recovered");
+    assert_eq!(unexplained, Vec::<String>::new());
+    let expected = specs.iter().zip(&runs);
+    let expected: Vec<Recovered> = expected
+        .map(|(spec, run)| Recovered::Running(Box::new(spec.clone()), run.clone()))
+        .collect();
+    assert_eq!(found, expected);
+    let uids = uid::range(bench.config.uid_base).expect("range");
+    let processes = process::by_uid(&uids).expect("processes");
+    assert_eq!(processes.len(), specs.len(), "{processes:?}");
+    assert!(
+        processes.values().all(|pids| pids.len() == 1),
+        "{processes:?}"
+    );
+    let removals = specs.iter().map(|spec| driver.remove(spec.instance));
+    for removed in futures::future::join_all(removals).await {
+        removed.expect("removed");
+    }
+    assert_eq!(bench.leftovers().await, Vec::<String>::new());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -346,6 +392,51 @@ async fn a_machine_that_cannot_start_says_why_and_is_gone() {
     assert_eq!(bench.leftovers().await, Vec::<String>::new());
 }
 
+/// A fresh key pair: the private file, and the public line without a comment.
+fn key_pair(directory: &Path, name: &str) -> (PathBuf, String) {
+    let private = directory.join(name);
+    let made = Command::new("ssh-keygen")
+        .args(["-q", "-t", "ed25519", "-N", "", "-C", "", "-f"])
+        .arg(&private)
+        .status()
+        .expect("ssh-keygen runs");
+    assert!(made.success());
+    let public = std::fs::read_to_string(private.with_extension("pub")).expect("public key");
+    (private, public.trim().to_owned())
+}
+
+/// Runs a command in the guest, trusting only the key that was put there.
+async fn ssh(bench: &Bench, spec: &GuestSpec, user: &Path, host: &str, command: &str) -> String {
+    let known = bench.directory.path().join("known_hosts");
+    let address = spec.port.address;
+    std::fs::write(&known, format!("{address} {host}\n")).expect("known hosts");
+    let name = network::namespace_name(bench.config.node, spec.port.network_number);
+    let (user, command) = (user.to_owned(), command.to_owned());
+    let output = namespace::Namespace::named(name)
+        .run(move || {
+            Command::new("ssh")
+                .args(["-F", "none", "-o", "BatchMode=yes"])
+                .args([
+                    "-o",
+                    "StrictHostKeyChecking=yes",
+                    "-o",
+                    "IdentitiesOnly=yes",
+                ])
+                .arg("-o")
+                .arg(format!("UserKnownHostsFile={}", known.display()))
+                .arg("-i")
+                .arg(&user)
+                .arg(format!("root@{address}"))
+                .arg(command)
+                .output()
+        })
+        .await
+        .expect("ssh runs");
+    let complaints = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{complaints}");
+    String::from_utf8(output.stdout).expect("utf-8")
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_real_guest_boots_answers_and_powers_off() {
     let Some((image, files)) = micro_image() else {
@@ -353,7 +444,11 @@ async fn a_real_guest_boots_answers_and_powers_off() {
         return;
     };
     let Some(bench) = Bench::new(4) else { return };
-    let first = spec(1, image.clone());
+    let (user, user_public) = key_pair(bench.directory.path(), "user");
+    let (host, host_public) = key_pair(bench.directory.path(), "host");
+    let mut first = spec(1, image);
+    first.authorized_keys = vec![user_public];
+    first.ssh_host_private_key = std::fs::read_to_string(host).expect("host key");
     let driver = bench.driver();
     let mut ends = driver.ended();
     let began = Instant::now();
@@ -365,8 +460,21 @@ async fn a_real_guest_boots_answers_and_powers_off() {
     let greeting = banner(&driver, first.instance, Duration::from_secs(60)).await;
     println!("start to banner {greeting:?}: {:?}", began.elapsed());
     assert!(greeting.starts_with("SSH-2.0-"));
-    let log = driver.serial_log(first.instance, 1 << 20).await.expect("log");
+    let log = driver
+        .serial_log(first.instance, 1 << 20)
+        .await
+        .expect("log");
     println!("serial log: {} bytes", log.len());
+    let text = ssh(
+        &bench,
+        &first,
+        &user,
+        &host_public,
+        "hostname; df -m / | tail -1",
+    )
+    .await;
+    println!("in the guest: {text}");
+    assert!(text.starts_with("guest-1\n"), "{text}");
 
     drop(driver);
     drop(ends);
@@ -379,6 +487,8 @@ async fn a_real_guest_boots_answers_and_powers_off() {
     let expected = Recovered::Running(Box::new(first.clone()), run.clone());
     assert_eq!(found, vec![expected]);
     banner(&driver, first.instance, Duration::from_secs(10)).await;
+    let log = driver.serial_log(first.instance, 200).await.expect("log");
+    assert!(String::from_utf8_lossy(&log).contains("cloud-agent was restarted"));
 
     let began = Instant::now();
     driver.power_button(first.instance).await.expect("pressed");

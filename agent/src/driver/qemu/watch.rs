@@ -10,10 +10,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use nube_types::InstanceId;
-use tokio::io::AsyncReadExt;
 use tokio::sync::{Mutex, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::complaints::Complaints;
 use super::qmp::{self, Event, Qmp};
 use super::serial::SerialLog;
 use super::socket;
@@ -30,10 +30,12 @@ const GREETING_DEADLINE: Duration = Duration::from_secs(20);
 const QUIT_DEADLINE: Duration = Duration::from_secs(3);
 /// A killed process whose disk hangs cannot end before its disk answers.
 const KILL_DEADLINE: Duration = Duration::from_secs(20);
-/// Kept of what QEMU complains about: the end of it says why.
-const COMPLAINTS_BYTES_MAX: usize = 2048;
 /// Between tries to reach a serial socket that another agent still holds.
 const SERIAL_RETRY: Duration = Duration::from_millis(500);
+
+/// Between the last line that the agent before wrote and the first of this one.
+const AGENT_WAS_AWAY: &[u8] =
+    b"\r\n[cloud-agent was restarted: output of that time is not in this log]\r\n";
 
 /// What the tasks of a run need to know.
 #[derive(Debug, Clone)]
@@ -98,11 +100,13 @@ impl Live {
             cut: Arc::default(),
             gone,
         };
-        let complaints = Arc::default();
+        let complaints = Complaints::default();
+        // Its complaints go to the agent that started it, or to nobody.
+        let adopted = stderr.is_none();
         if let Some(stderr) = stderr {
-            tokio::spawn(listen_to_complaints(stderr, Arc::clone(&complaints)));
+            tokio::spawn(complaints.clone().listen(stderr));
         }
-        tokio::spawn(follow_serial(context.clone(), live.gone.clone()));
+        tokio::spawn(follow_serial(context.clone(), adopted, live.gone.clone()));
         let watch = RunWatch {
             context,
             run,
@@ -157,8 +161,8 @@ impl Live {
             .map_err(|_| io::Error::other("the machine process does not end"))?
     }
 
-    /// Returns when the end of this run has been told.
-    pub async fn told(&self) {
+    /// Returns when the watch has seen the end.
+    pub async fn noticed(&self) {
         let mut gone = self.gone.clone();
         // An error means that the watching task is gone, with the driver.
         let _ = gone.wait_for(|gone| *gone).await;
@@ -183,7 +187,7 @@ struct RunWatch {
     run: Run,
     watched: Arc<Watched>,
     cut: Arc<AtomicBool>,
-    complaints: Arc<std::sync::Mutex<Vec<u8>>>,
+    complaints: Complaints,
     incoming: mpsc::Receiver<Event>,
 }
 
@@ -215,6 +219,8 @@ impl RunWatch {
             run: self.run.clone(),
             exit,
         };
+        // Before it is told: whoever hears of the end may start the next run.
+        tell_gone.send_replace(true);
         tokio::select! {
             () = stop.cancelled() => {}
             sent = self.context.ended.send(ended) => {
@@ -223,7 +229,6 @@ impl RunWatch {
                 }
             }
         }
-        tell_gone.send_replace(true);
     }
 
     async fn last_words(&mut self) -> Option<(bool, String)> {
@@ -267,65 +272,18 @@ impl RunWatch {
         {
             return "the machine process took more memory than the host gives it".to_owned();
         }
-        match complaint_text(&self.complaints) {
+        match self.complaints.text() {
             text if text.is_empty() => "the machine process was killed".to_owned(),
             text => format!("the machine process died: {text}"),
         }
     }
 }
 
-/// The end of what QEMU wrote, as one printable line.
-fn complaint_text(complaints: &std::sync::Mutex<Vec<u8>>) -> String {
-    let bytes = complaints
-        .lock()
-        .unwrap_or_else(std::sync::PoisonError::into_inner);
-    printable(&bytes)
-}
-
-/// QEMU's words may carry what a guest wrote: one line, no control characters.
-#[must_use]
-pub fn printable(bytes: &[u8]) -> String {
-    let text = String::from_utf8_lossy(bytes);
-    let mut line = String::new();
-    for word in text.split_whitespace() {
-        if !line.is_empty() {
-            line.push(' ');
-        }
-        line.extend(word.chars().filter(|c| !c.is_control()));
-    }
-    line.chars().take(300).collect()
-}
-
-/// Why a machine that has ended already did so.
-pub async fn complaint(stderr: OwnedFd) -> String {
-    let complaints = Arc::default();
-    let listening = listen_to_complaints(stderr, Arc::clone(&complaints));
-    let _ = tokio::time::timeout(LAST_WORDS, listening).await;
-    complaint_text(&complaints)
-}
-
-async fn listen_to_complaints(stderr: OwnedFd, complaints: Arc<std::sync::Mutex<Vec<u8>>>) {
-    let Ok(mut pipe) = nonblocking(stderr) else {
-        return;
-    };
-    let mut chunk = [0; 512];
-    while let Ok(count @ 1..) = pipe.read(&mut chunk).await {
-        let mut kept = complaints
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        kept.extend_from_slice(&chunk[..count]);
-        let surplus = kept.len().saturating_sub(COMPLAINTS_BYTES_MAX);
-        kept.drain(..surplus);
-    }
-}
-
-fn nonblocking(pipe: OwnedFd) -> io::Result<tokio::net::unix::pipe::Receiver> {
-    rustix::fs::fcntl_setfl(&pipe, rustix::fs::OFlags::NONBLOCK)?;
-    tokio::net::unix::pipe::Receiver::from_owned_fd(pipe)
-}
-
-async fn follow_serial(context: Context, mut gone: watch::Receiver<bool>) {
+async fn follow_serial(context: Context, adopted: bool, mut gone: watch::Receiver<bool>) {
     let log = SerialLog::of(&context.directory);
+    if adopted && let Err(error) = log.append(AGENT_WAS_AWAY) {
+        tracing::warn!(instance = %context.instance, %error, "serial log");
+    }
     let following = async {
         loop {
             if let Ok(stream) = socket::connect(&context.directory, socket::SERIAL).await
@@ -340,17 +298,5 @@ async fn follow_serial(context: Context, mut gone: watch::Receiver<bool>) {
         () = context.stop.cancelled() => {}
         _ = gone.wait_for(|gone| *gone) => {}
         () = following => {}
-    }
-}
-
-#[cfg(test)]
-mod test {
-    use super::*;
-
-    #[test]
-    fn complaints_become_one_harmless_line() {
-        let text = printable(b"qemu: \x1b[31mbad\x07\n thing\xff\n");
-        assert_eq!(text, "qemu: [31mbad thing\u{fffd}");
-        assert_eq!(printable(&[b'x'; 1000]).len(), 300);
     }
 }

@@ -13,7 +13,7 @@ fn line(instance: u32, day: u32, seconds: u64, open: bool) -> BillLine {
         price_version: 1,
         price_nanos_per_hour: 2_000_000,
         seconds,
-        minimum_seconds: if seconds < 60 { 60 - seconds } else { 0 },
+        minimum_seconds: 60_u64.saturating_sub(seconds),
         amount_nanos: i64::try_from(seconds.max(60) * 2_000_000 / 3600).unwrap_or(0),
         open,
     }
@@ -39,7 +39,10 @@ fn bills_are_golden() {
     let mut text = String::new();
     for by in [By::Instance, By::Day, By::Line] {
         let table = bill(Look::default(), &sample(), by);
-        assert!(table.lines().all(|line| line.chars().count() <= 92), "{table}");
+        assert!(
+            table.lines().all(|line| line.chars().count() <= 92),
+            "{table}"
+        );
         text.push_str(&format!("--by {by:?}\n{table}\n"));
     }
     text.push_str(&bill(Look::default(), &Bill::default(), By::Instance));
@@ -54,7 +57,11 @@ fn every_grouping_adds_up_to_the_total() {
         let column = rows[0].iter().position(|name| name == "amount_nanos");
         let column = column.expect("a column of amounts");
         let amounts = rows[1..].iter().map(|row| row[column].parse::<i64>());
-        assert_eq!(amounts.sum::<Result<i64, _>>(), Ok(bill.total_nanos), "{by:?}");
+        assert_eq!(
+            amounts.sum::<Result<i64, _>>(),
+            Ok(bill.total_nanos),
+            "{by:?}"
+        );
         assert!(rows.iter().all(|row| row.len() == rows[0].len()), "{by:?}");
     }
 }
@@ -108,7 +115,11 @@ fn usage_is_golden() {
         start_index: 12,
         ended_at_ms: if end_index == 0 { 0 } else { 1_790_000_005_000 },
         end_index,
-        end_reason: if end_index == 0 { String::new() } else { "stop".into() },
+        end_reason: if end_index == 0 {
+            String::new()
+        } else {
+            "stop".into()
+        },
         seconds: 5,
     };
     let all = ListUsageResponse {
@@ -117,7 +128,10 @@ fn usage_is_golden() {
         ..ListUsageResponse::default()
     };
     let text = usage(Look::default(), &all);
-    assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+    assert!(
+        text.lines().all(|line| line.chars().count() <= 80),
+        "{text}"
+    );
     crate::golden::check("bill_usage", &text);
     assert_eq!(usage_csv(&all).len(), 3);
 }

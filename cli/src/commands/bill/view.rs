@@ -64,7 +64,14 @@ fn by_day(look: Look, bill: &Bill) -> String {
 
 fn by_line(look: Look, bill: &Bill) -> String {
     let header = [
-        "LINE", "NAME", "TYPE", "+>PRICE/H", ">RUNNING", "+>MINIMUM", ">AMOUNT", "+",
+        "LINE",
+        "NAME",
+        "TYPE",
+        "+>PRICE/H",
+        ">RUNNING",
+        "+>MINIMUM",
+        ">AMOUNT",
+        "+",
     ];
     let mut table = Table::new(look, &header);
     for line in &bill.lines {
@@ -131,7 +138,14 @@ fn sums(bill: &Bill, key: impl Fn(&BillLine) -> String) -> Vec<Sum<'_>> {
 /// The bill for a spreadsheet: plain numbers, units in the header.
 pub fn bill_csv(bill: &Bill, by: By) -> Vec<Vec<String>> {
     let row = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
-    let tail = ["seconds", "minimum_seconds", "amount_nanos", "amount", "currency", "open"];
+    let tail = [
+        "seconds",
+        "minimum_seconds",
+        "amount_nanos",
+        "amount",
+        "currency",
+        "open",
+    ];
     let values = |sum: &Sum<'_>| {
         vec![
             sum.seconds.to_string(),
@@ -149,8 +163,15 @@ pub fn bill_csv(bill: &Bill, by: By) -> Vec<Vec<String>> {
             sums(bill, |line| line.instance_id.clone()),
         ),
         By::Line => (
-            &["line", "instance_id", "instance_name", "resource", "day", "price_version",
-              "price_nanos_per_hour"],
+            &[
+                "line",
+                "instance_id",
+                "instance_name",
+                "resource",
+                "day",
+                "price_version",
+                "price_nanos_per_hour",
+            ],
             sums(bill, |line| line.id.clone()),
         ),
     };
@@ -159,9 +180,7 @@ pub fn bill_csv(bill: &Bill, by: By) -> Vec<Vec<String>> {
         let line = sum.last;
         let key: Vec<String> = match by {
             By::Day => vec![line.day.clone(), sum.lines.to_string()],
-            By::Instance => {
-                row(&[&line.instance_id, &line.instance_name, &line.resource])
-            }
+            By::Instance => row(&[&line.instance_id, &line.instance_name, &line.resource]),
             By::Line => row(&[
                 &line.id,
                 &line.instance_id,
@@ -183,19 +202,27 @@ pub fn explanation(look: Look, explanation: &BillLineExplanation) -> String {
     if let Some(line) = &explanation.line {
         let mut fields = Fields::default();
         fields.add("line", &line.id);
-        fields.add("instance", format!("{} ({})", line.instance_name, line.instance_id));
+        fields.add(
+            "instance",
+            format!("{} ({})", line.instance_name, line.instance_id),
+        );
         fields.add("resource", &line.resource);
-        fields.add("price", format!(
-            "{} per hour, version {} in effect since {}",
-            money(line.price_nanos_per_hour, 4),
-            line.price_version,
-            time(explanation.price_effective_from_ms)
-        ));
+        fields.add(
+            "price",
+            format!(
+                "{} per hour, version {} in effect since {}",
+                money(line.price_nanos_per_hour, 4),
+                line.price_version,
+                time(explanation.price_effective_from_ms)
+            ),
+        );
         fields.add("amount", money(line.amount_nanos, 9));
         text.push_str(&fields.render());
         text.push('\n');
     }
-    let header = [">RUN", "FROM", "TO", ">SECONDS", ">MINIMUM", ">OPENED", ">CLOSED"];
+    let header = [
+        ">RUN", "FROM", "TO", ">SECONDS", ">MINIMUM", ">OPENED", ">CLOSED",
+    ];
     let mut table = Table::new(look, &header);
     for part in &explanation.parts {
         table.row([
@@ -216,8 +243,13 @@ pub fn explanation(look: Look, explanation: &BillLineExplanation) -> String {
     for (n, step) in (1..).zip(&explanation.steps) {
         text.push_str(&format!("{n}. {}\n", escape(step)));
     }
-    let (top, bottom) = (escape(&explanation.numerator), escape(&explanation.denominator));
-    text.push_str(&format!("amount = round_half_even({top} / {bottom}) nano-units\n"));
+    let (top, bottom) = (
+        escape(&explanation.numerator),
+        escape(&explanation.denominator),
+    );
+    text.push_str(&format!(
+        "amount = round_half_even({top} / {bottom}) nano-units\n"
+    ));
     text
 }
 
@@ -225,12 +257,18 @@ pub fn explanation(look: Look, explanation: &BillLineExplanation) -> String {
 pub fn verification(v: &BillVerification) -> String {
     let mut fields = Fields::default();
     fields.add("compared at", format!("log index {}", v.index));
-    let replayed = format!("{} entries from snapshot {}", v.entries_replayed, v.snapshot_index);
+    let replayed = format!(
+        "{} entries from snapshot {}",
+        v.entries_replayed, v.snapshot_index
+    );
     fields.add("replayed", replayed);
     fields.add("intervals", v.intervals.to_string());
     fields.add("transitions", v.transitions.to_string());
     let (ledger, again) = (v.seconds_ledger, v.seconds_recomputed);
-    fields.add("seconds", format!("{ledger} in the ledger, {again} recomputed"));
+    fields.add(
+        "seconds",
+        format!("{ledger} in the ledger, {again} recomputed"),
+    );
     fields.add("live state", &v.state_hash);
     fields.add("rebuilt", &v.replayed_state_hash);
     let mut text = fields.render();
@@ -271,8 +309,16 @@ pub fn usage(look: Look, usage: &ListUsageResponse) -> String {
 /// The ledger for a spreadsheet.
 pub fn usage_csv(usage: &ListUsageResponse) -> Vec<Vec<String>> {
     let header = [
-        "instance_id", "project_id", "run", "resource", "started_at_ms", "start_index",
-        "ended_at_ms", "end_index", "end_reason", "seconds",
+        "instance_id",
+        "project_id",
+        "run",
+        "resource",
+        "started_at_ms",
+        "start_index",
+        "ended_at_ms",
+        "end_index",
+        "end_reason",
+        "seconds",
     ];
     let row = |i: &UsageInterval| {
         vec![

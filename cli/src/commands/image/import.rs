@@ -31,7 +31,9 @@ pub async fn run(client: &Client, dir: &Path, name: Option<String>) -> Result<Im
     // Hashing a large disk takes seconds: not on a thread that must answer.
     let checked_dir = dir.to_owned();
     let check = move || manifest.check_files(&checked_dir);
-    let files = tokio::task::spawn_blocking(check).await.context("check")??;
+    let files = tokio::task::spawn_blocking(check)
+        .await
+        .context("check")??;
     let progress = Progress::new();
     if let Some(there) = existing(client, &wanted).await? {
         progress.say(&format!("{}: already there, identical", there.name));
@@ -39,8 +41,15 @@ pub async fn run(client: &Client, dir: &Path, name: Option<String>) -> Result<Im
     }
     for file in &files {
         let answer = upload(client, file, &progress).await?;
-        let how = if answer.existed { "already there" } else { "sent" };
-        progress.say(&format!("{}: {how}, {} bytes", file.what, file.blob.size_bytes));
+        let how = if answer.existed {
+            "already there"
+        } else {
+            "sent"
+        };
+        progress.say(&format!(
+            "{}: {how}, {} bytes",
+            file.what, file.blob.size_bytes
+        ));
     }
     let request = RegisterImageRequest {
         request_id: client.request_id(),
@@ -48,7 +57,11 @@ pub async fn run(client: &Client, dir: &Path, name: Option<String>) -> Result<Im
     };
     let register = |channel| {
         let request = request.clone();
-        async move { ImageServiceClient::new(channel).register_image(request).await }
+        async move {
+            ImageServiceClient::new(channel)
+                .register_image(request)
+                .await
+        }
     };
     client.call("register image", register).await
 }
@@ -80,7 +93,11 @@ fn same_content(there: &Image, wanted: &Image) -> bool {
     there == *wanted
 }
 
-async fn upload(client: &Client, file: &Checked, progress: &Progress) -> Result<UploadBlobResponse> {
+async fn upload(
+    client: &Client,
+    file: &Checked,
+    progress: &Progress,
+) -> Result<UploadBlobResponse> {
     let bar = progress.bytes(file.what, file.blob.size_bytes);
     let send = |channel| {
         // A fresh stream for each attempt: it always begins at the first byte.
@@ -94,10 +111,7 @@ async fn upload(client: &Client, file: &Checked, progress: &Progress) -> Result<
     answer
 }
 
-fn chunks(
-    file: Checked,
-    bar: Option<indicatif::ProgressBar>,
-) -> ReceiverStream<UploadBlobRequest> {
+fn chunks(file: Checked, bar: Option<indicatif::ProgressBar>) -> ReceiverStream<UploadBlobRequest> {
     let (sender, queue) = mpsc::channel(QUEUE);
     tokio::spawn(async move {
         // The receiver's end means that the server wants no more; a read error

@@ -123,7 +123,9 @@ impl Entry {
         let plain = !self.file.contains(['/', '\0']) && !matches!(&*self.file, "" | "." | "..");
         if !plain {
             let file = &self.file;
-            return Err(Error::failed(format!("image.json: `{file}` is not a file name")));
+            return Err(Error::failed(format!(
+                "image.json: `{file}` is not a file name"
+            )));
         }
         let path = dir.join(&self.file);
         let name = format!("`{}`", path.display());
@@ -134,7 +136,10 @@ impl Entry {
         let (sha256, size_bytes) = digest(&path)?;
         if size_bytes != self.size_bytes || sha256 != self.sha256 {
             return Err(Error::failed(format!("{name} is not what image.json says"))
-                .detail(format!("image.json: {} bytes, sha256 {}", self.size_bytes, self.sha256))
+                .detail(format!(
+                    "image.json: {} bytes, sha256 {}",
+                    self.size_bytes, self.sha256
+                ))
                 .detail(format!("the file:   {size_bytes} bytes, sha256 {sha256}"))
                 .hint("build or copy the image again"));
         }
@@ -151,7 +156,11 @@ fn digest(path: &Path) -> Result<(String, u64)> {
     let mut file = File::open(path).context(&name)?;
     let mut hasher = Sha256::new();
     let size = std::io::copy(&mut file, &mut hasher).context(&name)?;
-    let hex = hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    let hex = hasher
+        .finalize()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
     Ok((hex, size))
 }
 
@@ -197,8 +206,14 @@ pub mod test {
         let dir = sample();
         std::fs::write(dir.path().join("initrd"), "inItrd").expect("written");
         let manifest = Manifest::read(dir.path()).expect("valid");
-        let error = manifest.check_files(dir.path()).expect_err("changed").render();
-        assert!(error.contains("initrd` is not what image.json says"), "{error}");
+        let error = manifest
+            .check_files(dir.path())
+            .expect_err("changed")
+            .render();
+        assert!(
+            error.contains("initrd` is not what image.json says"),
+            "{error}"
+        );
     }
 
     #[test]
@@ -217,7 +232,10 @@ pub mod test {
         std::fs::remove_file(dir.path().join("initrd")).expect("removed");
         std::os::unix::fs::symlink("/etc/hostname", dir.path().join("initrd")).expect("linked");
         let manifest = Manifest::read(dir.path()).expect("valid");
-        let error = manifest.check_files(dir.path()).expect_err("a link").render();
+        let error = manifest
+            .check_files(dir.path())
+            .expect_err("a link")
+            .render();
         assert!(error.contains("not a regular file"), "{error}");
     }
 }

@@ -62,14 +62,22 @@ fn the_check_is_strict_and_leaves_no_trace() {
 
 #[test]
 fn openssh_itself_reads_the_options_as_meant() {
-    let options = options(ID, "nube", "'/a b/50%%' tunnel x", Path::new("/tmp/k"), true);
+    let options = options(
+        ID,
+        "nube",
+        "'/a b/50%%' tunnel x",
+        Path::new("/tmp/k"),
+        true,
+    );
     let mut ssh = std::process::Command::new("ssh");
     ssh.args(["-G", "-F", "none"]);
     for option in &options {
         ssh.args(["-o", option]);
     }
     // A later value must not win over ours.
-    let ssh = ssh.args(["-o", "StrictHostKeyChecking=no", &ID.to_string()]).output();
+    let ssh = ssh
+        .args(["-o", "StrictHostKeyChecking=no", &ID.to_string()])
+        .output();
     let Ok(output) = ssh else {
         return; // No OpenSSH here: nothing to compare with.
     };
@@ -105,7 +113,10 @@ fn the_temporary_file_is_private_and_goes_away() {
     use std::os::unix::fs::PermissionsExt;
     let file = KnownHosts::write("line\n").expect("written");
     let path = file.path().to_owned();
-    let mode = std::fs::metadata(&path).expect("there").permissions().mode();
+    let mode = std::fs::metadata(&path)
+        .expect("there")
+        .permissions()
+        .mode();
     assert_eq!(mode & 0o777, 0o600);
     drop(file);
     assert!(!path.exists());

@@ -38,7 +38,9 @@ impl LogView {
             Some(first) if first == snapshot.index + 1 => (snapshot.index, snapshot.term),
             Some(1) => (0, 0),
             // The entry before the first is gone, and its term with it: the first one serves.
-            Some(_) => entries.pop_front().map_or((0, 0), |first| (first.index, first.term)),
+            Some(_) => entries
+                .pop_front()
+                .map_or((0, 0), |first| (first.index, first.term)),
         };
         let bytes = entries.iter().map(|entry| entry.data.len() as u64).sum();
         Self {
@@ -90,7 +92,10 @@ impl LogView {
         for cut in self.entries.drain(keep..) {
             self.bytes -= cut.data.len() as u64;
         }
-        self.bytes += entries.iter().map(|entry| entry.data.len() as u64).sum::<u64>();
+        self.bytes += entries
+            .iter()
+            .map(|entry| entry.data.len() as u64)
+            .sum::<u64>();
         self.entries.extend(entries.iter().cloned());
     }
 
@@ -104,7 +109,10 @@ impl LogView {
 
     /// Notes a newer own snapshot and forgets entries up to `to`, which lies at or below it.
     pub(super) fn compact(&mut self, meta: &SnapshotMeta, to: u64) {
-        assert!(to <= meta.index && meta.index <= self.last(), "compaction above the snapshot");
+        assert!(
+            to <= meta.index && meta.index <= self.last(),
+            "compaction above the snapshot"
+        );
         self.snapshot = meta.clone();
         while self.entries.front().is_some_and(|entry| entry.index <= to) {
             if let Some(gone) = self.entries.pop_front() {
@@ -131,7 +139,10 @@ impl Storage for LogView {
         if low < self.first() {
             return Err(Error::Store(StorageError::Compacted));
         }
-        assert!(high <= self.last() + 1, "raft asks for entries below its last index only");
+        assert!(
+            high <= self.last() + 1,
+            "raft asks for entries below its last index only"
+        );
         let limit = max_size.into().unwrap_or(u64::MAX);
         let range = (low - self.first()) as usize..(high - self.first()) as usize;
         let mut bytes = 0_u64;

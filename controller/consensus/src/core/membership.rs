@@ -31,10 +31,17 @@ pub(super) struct Pending {
 
 impl Core {
     pub(super) fn propose_change(&mut self, ticket: Ticket, change: MembershipChange) {
-        let proposed = self.check_change(change).and_then(|()| self.place_change(change));
+        let proposed = self
+            .check_change(change)
+            .and_then(|()| self.place_change(change));
         match proposed {
             Ok((index, term)) => {
-                self.change = Some(Pending { ticket, index, term, gives_up_at: None });
+                self.change = Some(Pending {
+                    ticket,
+                    index,
+                    term,
+                    gives_up_at: None,
+                });
             }
             Err(error) => self.out.changes.push((ticket, Err(error))),
         }
@@ -42,7 +49,10 @@ impl Core {
 
     fn place_change(&mut self, change: MembershipChange) -> Result<(u64, u64), MembershipError> {
         let data = wire::encode_change(change);
-        let mut entry = Entry { data, ..Entry::default() };
+        let mut entry = Entry {
+            data,
+            ..Entry::default()
+        };
         entry.set_entry_type(EntryType::EntryConfChange);
         let mut message = Message::default();
         message.set_msg_type(MessageType::MsgPropose);
@@ -56,7 +66,9 @@ impl Core {
     fn check_change(&self, change: MembershipChange) -> Result<(), MembershipError> {
         let raft = &self.raw.raft;
         if raft.state != StateRole::Leader {
-            return Err(MembershipError::NotLeader { leader: known(raft.leader_id) });
+            return Err(MembershipError::NotLeader {
+                leader: known(raft.leader_id),
+            });
         }
         if raft.lead_transferee.is_some() || raft.has_pending_conf() || self.change.is_some() {
             return Err(MembershipError::Busy);
@@ -105,9 +117,17 @@ impl Core {
 
     fn check_removal(&self, id: u64) -> Result<(), MembershipError> {
         let rest = Membership::of_voters(
-            self.membership.voters.iter().copied().filter(|voter| *voter != id),
+            self.membership
+                .voters
+                .iter()
+                .copied()
+                .filter(|voter| *voter != id),
         );
-        let answering = rest.voters.iter().filter(|voter| self.answers(**voter)).count();
+        let answering = rest
+            .voters
+            .iter()
+            .filter(|voter| self.answers(**voter))
+            .count();
         if rest.voters.is_empty() || answering < rest.quorum() {
             return Err(MembershipError::Refused(format!(
                 "without {id}, only {answering} of {} voters answer, and {} are needed",
@@ -129,14 +149,19 @@ impl Core {
     pub fn best_successor(&self) -> Option<u64> {
         let matched = |id: &u64| self.raw.raft.prs().get(*id).map_or(0, |p| p.matched);
         let others = self.membership.voters.iter().copied();
-        others.filter(|id| *id != self.config.id && self.answers(*id)).max_by_key(matched)
+        others
+            .filter(|id| *id != self.config.id && self.answers(*id))
+            .max_by_key(matched)
     }
 
     /// Applies a committed membership entry. raft may refuse one that changes nothing sensible;
     /// every member refuses the same, because all judge the same membership.
     pub(super) fn apply_change(&mut self, entry: &Entry) {
         let Some(change) = wire::decode_change(&entry.data) else {
-            panic!("membership entry {} is not readable by this version", entry.index);
+            panic!(
+                "membership entry {} is not readable by this version",
+                entry.index
+            );
         };
         let applied = self.raw.apply_conf_change(&change);
         let result = match applied {
@@ -162,7 +187,9 @@ impl Core {
     /// overwritten by another leader's entry.
     pub(super) fn settle_change(&mut self, index: u64) {
         if let Some(pending) = self.change.take_if(|pending| pending.index <= index) {
-            self.out.changes.push((pending.ticket, Err(MembershipError::UnknownOutcome)));
+            self.out
+                .changes
+                .push((pending.ticket, Err(MembershipError::UnknownOutcome)));
         }
     }
 

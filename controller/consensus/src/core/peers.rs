@@ -43,7 +43,10 @@ impl Peers {
 
     /// Receivers whose transfer nobody reported in time.
     pub(super) fn overdue(&self, now: u64, ticks_max: u64) -> Vec<u64> {
-        let overdue = self.transfers.iter().filter(|(_, (_, began))| began + ticks_max <= now);
+        let overdue = self
+            .transfers
+            .iter()
+            .filter(|(_, (_, began))| began + ticks_max <= now);
         overdue.map(|(to, _)| *to).collect()
     }
 }

@@ -39,9 +39,15 @@ pub(super) enum Fate {
 
 impl Proposals {
     pub(super) fn place(&mut self, index: u64, term: u64, ticket: Ticket) -> Option<Ticket> {
-        let waiting = Waiting { term, ticket, gives_up_at: None };
+        let waiting = Waiting {
+            term,
+            ticket,
+            gives_up_at: None,
+        };
         // An orphan of an older term at this index: its entry is cut off for good.
-        self.placed.insert(index, waiting).map(|orphan| orphan.ticket)
+        self.placed
+            .insert(index, waiting)
+            .map(|orphan| orphan.ticket)
     }
 
     pub(super) fn settle(&mut self, index: u64, term: u64) -> Fate {
@@ -73,10 +79,17 @@ impl Proposals {
             return Vec::new();
         }
         let over = |waiting: &Waiting| waiting.gives_up_at.is_some_and(|at| at <= now);
-        let expired =
-            self.placed.values().filter(|w| over(w)).map(|waiting| waiting.ticket).collect();
+        let expired = self
+            .placed
+            .values()
+            .filter(|w| over(w))
+            .map(|waiting| waiting.ticket)
+            .collect();
         self.placed.retain(|_, waiting| !over(waiting));
-        self.any_orphan = self.placed.values().any(|waiting| waiting.gives_up_at.is_some());
+        self.any_orphan = self
+            .placed
+            .values()
+            .any(|waiting| waiting.gives_up_at.is_some());
         expired
     }
 }

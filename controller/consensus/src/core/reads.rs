@@ -38,11 +38,21 @@ pub(super) struct Reads {
 
 impl Reads {
     pub(super) fn new(id: u64, incarnation: u64) -> Self {
-        Self { id, incarnation, counter: 0, waiting: Vec::new(), rounds: VecDeque::new() }
+        Self {
+            id,
+            incarnation,
+            counter: 0,
+            waiting: Vec::new(),
+            rounds: VecDeque::new(),
+        }
     }
 
     pub(super) fn add(&mut self, tickets: Vec<Ticket>, gives_up_at: u64) {
-        self.waiting.extend(tickets.into_iter().map(|ticket| Waiting { ticket, gives_up_at }));
+        self.waiting
+            .extend(tickets.into_iter().map(|ticket| Waiting {
+                ticket,
+                gives_up_at,
+            }));
     }
 
     /// All waiting reads as one new round; its context for raft. `None` when there is nothing to
@@ -57,17 +67,29 @@ impl Reads {
         context[8..16].copy_from_slice(&self.incarnation.to_le_bytes());
         context[16..].copy_from_slice(&self.counter.to_le_bytes());
         let reads = std::mem::take(&mut self.waiting);
-        self.rounds.push_back(Round { context, sent_at: now, reads });
+        self.rounds.push_back(Round {
+            context,
+            sent_at: now,
+            reads,
+        });
         Some(context.to_vec())
     }
 
     /// raft confirmed a context. Empty for a round that was given up.
     pub(super) fn confirmed(&mut self, context: &[u8]) -> Vec<Ticket> {
-        let Some(at) = self.rounds.iter().position(|round| round.context == context) else {
+        let Some(at) = self
+            .rounds
+            .iter()
+            .position(|round| round.context == context)
+        else {
             return Vec::new();
         };
         let round = self.rounds.remove(at);
-        round.into_iter().flat_map(|round| round.reads).map(|read| read.ticket).collect()
+        round
+            .into_iter()
+            .flat_map(|round| round.reads)
+            .map(|read| read.ticket)
+            .collect()
     }
 
     /// Gives up all rounds: their reads wait for a new one. For changes of leader or term.
@@ -86,8 +108,12 @@ impl Reads {
                 self.waiting.extend(round.reads);
             }
         }
-        let expired =
-            self.waiting.iter().filter(|r| r.gives_up_at <= now).map(|r| r.ticket).collect();
+        let expired = self
+            .waiting
+            .iter()
+            .filter(|r| r.gives_up_at <= now)
+            .map(|r| r.ticket)
+            .collect();
         self.waiting.retain(|read| read.gives_up_at > now);
         expired
     }

@@ -15,7 +15,7 @@ use crate::wire;
 
 /// Readies handled in one drain. Unbounded, a long replay or a fast disk could keep ticks and
 /// messages waiting.
-const READIES_MAX: usize = 16;
+const READIES_MAX: usize = 8;
 
 impl Core {
     pub(super) fn take_readies(&mut self) {
@@ -39,7 +39,10 @@ impl Core {
     }
 
     fn encode_all(&mut self, messages: Vec<Message>) -> Vec<Outgoing> {
-        messages.into_iter().map(|message| self.encode(&message)).collect()
+        messages
+            .into_iter()
+            .map(|message| self.encode(&message))
+            .collect()
     }
 
     fn encode(&mut self, message: &Message) -> Outgoing {
@@ -48,7 +51,11 @@ impl Core {
         if let Some(meta) = &snapshot {
             self.peers.transfer_began(message.to, meta.index, self.now);
         }
-        Outgoing { to: message.to, bytes: wire::encode(message), snapshot }
+        Outgoing {
+            to: message.to,
+            bytes: wire::encode(message),
+            snapshot,
+        }
     }
 
     /// raft reads the new entries back from the view at once; the disk follows.
@@ -82,7 +89,12 @@ impl Core {
     /// of them a second). With anything before it on its way, it waits its turn.
     fn acknowledge_if_empty(&mut self, number: u64) {
         let nothing = |persist: &Persist| {
-            let PersistBatch { snapshot, hard_state, entries, .. } = &persist.batch;
+            let PersistBatch {
+                snapshot,
+                hard_state,
+                entries,
+                ..
+            } = &persist.batch;
             let writes = snapshot.is_some() || hard_state.is_some() || !entries.is_empty();
             !writes && persist.messages.is_empty()
         };
@@ -96,21 +108,32 @@ impl Core {
     }
 
     fn commit(&mut self, entries: Vec<Entry>) {
-        let Some(last) = entries.last().map(|entry| entry.index) else { return };
+        let Some(last) = entries.last().map(|entry| entry.index) else {
+            return;
+        };
         for entry in entries {
             let ticket = match self.proposals.settle(entry.index, entry.term) {
                 Fate::Nobody => None,
                 Fate::Applied(ticket) => Some(ticket),
                 Fate::Overwritten(ticket) => {
-                    self.out.failed_proposals.push((ticket, ProposeError::UnknownOutcome));
+                    self.out
+                        .failed_proposals
+                        .push((ticket, ProposeError::UnknownOutcome));
                     None
                 }
             };
             if entry.get_entry_type() != EntryType::EntryNormal {
                 self.apply_change(&entry);
             } else if !entry.data.is_empty() && entry.index > self.skip_to {
-                let Entry { index, term, data, .. } = entry;
-                self.out.committed.push(Committed { index, term, data, ticket });
+                let Entry {
+                    index, term, data, ..
+                } = entry;
+                self.out.committed.push(Committed {
+                    index,
+                    term,
+                    data,
+                    ticket,
+                });
             }
         }
         self.settle_change(last);
@@ -120,14 +143,18 @@ impl Core {
     fn confirm(&mut self, confirmed: Vec<ReadState>) {
         for ReadState { index, request_ctx } in confirmed {
             let tickets = self.reads.confirmed(&request_ctx);
-            self.out.reads.extend(tickets.into_iter().map(|ticket| (ticket, index)));
+            self.out
+                .reads
+                .extend(tickets.into_iter().map(|ticket| (ticket, index)));
         }
     }
 
     /// A received snapshot is durable: the state machine takes it before anything else.
     pub(super) fn restore(&mut self, meta: SnapshotMeta) {
         for ticket in self.proposals.jump_to(meta.index) {
-            self.out.failed_proposals.push((ticket, ProposeError::UnknownOutcome));
+            self.out
+                .failed_proposals
+                .push((ticket, ProposeError::UnknownOutcome));
         }
         self.settle_change(meta.index);
         self.membership = meta.membership.clone();

@@ -40,7 +40,13 @@ impl Timeouts {
     /// fraction of a tick would be ignored by all and lose a whole timeout.
     pub(super) fn new(random: Random, ticks_min: usize, ticks_max: usize) -> Self {
         let drawn_for = (0, Role::Follower);
-        let mut timeouts = Self { random, ticks_min, ticks_max, drawn_for, current: ticks_max };
+        let mut timeouts = Self {
+            random,
+            ticks_min,
+            ticks_max,
+            drawn_for,
+            current: ticks_max,
+        };
         timeouts.draw();
         timeouts
     }
@@ -69,10 +75,17 @@ mod test {
         let mut a = Timeouts::new(Random::new(7), 8, 16);
         let mut b = Timeouts::new(Random::new(7), 8, 16);
         for term in 1..1000 {
-            let (x, y) = (a.pin(term, Role::Follower, false), b.pin(term, Role::Follower, false));
+            let (x, y) = (
+                a.pin(term, Role::Follower, false),
+                b.pin(term, Role::Follower, false),
+            );
             assert_eq!(x, y);
             assert!((9..=16).contains(&x));
-            assert_eq!(a.pin(term, Role::Follower, false), x, "no new draw without a change");
+            assert_eq!(
+                a.pin(term, Role::Follower, false),
+                x,
+                "no new draw without a change"
+            );
             b.pin(term, Role::Follower, false);
         }
     }

@@ -17,7 +17,13 @@ impl<S: StateMachine> Driver<S> {
     pub(super) fn apply(&mut self, committed: Vec<Committed>, applied_to: Option<u64>) {
         let Some(to) = applied_to else { return };
         let mut answers = Vec::new();
-        for Committed { index, term, data, ticket } in committed {
+        for Committed {
+            index,
+            term,
+            data,
+            ticket,
+        } in committed
+        {
             self.job.count(data.len());
             let reply = self.state_machine.apply(index, term, &data);
             if let Some(ticket) = ticket {
@@ -42,7 +48,10 @@ impl<S: StateMachine> Driver<S> {
         if let Err(error) = restore_from(&self.snapshots, &path, &mut self.state_machine) {
             crate::fatal::die_of("restore the received snapshot", &error);
         }
-        tracing::info!(index = meta.index, "state restored from the leader's snapshot");
+        tracing::info!(
+            index = meta.index,
+            "state restored from the leader's snapshot"
+        );
         self.applied = meta.index;
         self.job.restored(meta.index);
     }
@@ -55,5 +64,7 @@ pub(super) fn restore_from<S: StateMachine>(
 ) -> Result<(), Error> {
     let (file, body) = snapshots.load(path)?;
     let index = file.meta.index;
-    state_machine.restore(index, &body).map_err(|reason| Error::Restore { index, reason })
+    state_machine
+        .restore(index, &body)
+        .map_err(|reason| Error::Restore { index, reason })
 }

@@ -4,11 +4,13 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use bytes::Bytes;
 use tokio::sync::oneshot::Sender;
 
 use crate::core::Ticket;
 use crate::error::{MembershipError, ProposeError, ReadError};
 use crate::handle::Applied;
+use crate::inbox::Proposal;
 
 type ProposalReply<R> = Sender<Result<Applied<R>, ProposeError>>;
 type ReadReply = Sender<Result<u64, ReadError>>;
@@ -18,6 +20,8 @@ type ChangeReply = Sender<Result<(), MembershipError>>;
 /// `send` are not looked at.
 pub(super) struct Callers<R> {
     next: u64,
+    proposals_max: usize,
+    reads_max: usize,
     proposals: HashMap<Ticket, ProposalReply<R>>,
     reads: HashMap<Ticket, ReadReply>,
     changes: HashMap<Ticket, ChangeReply>,
@@ -25,34 +29,53 @@ pub(super) struct Callers<R> {
     confirmed: BTreeMap<u64, Vec<ReadReply>>,
 }
 
-impl<R> Default for Callers<R> {
-    fn default() -> Self {
+impl<R> Callers<R> {
+    pub(super) fn new(proposals_max: usize, reads_max: usize) -> Self {
         Self {
             next: 0,
+            proposals_max,
+            reads_max,
             proposals: HashMap::new(),
             reads: HashMap::new(),
             changes: HashMap::new(),
             confirmed: BTreeMap::new(),
         }
     }
-}
 
-impl<R> Callers<R> {
     fn ticket(&mut self) -> Ticket {
         self.next += 1;
         Ticket(self.next)
     }
 
-    pub(super) fn add_proposal(&mut self, reply: ProposalReply<R>) -> Ticket {
-        let ticket = self.ticket();
-        self.proposals.insert(ticket, reply);
-        ticket
+    /// Gives tickets to proposals as long as not too many are open; the rest is refused at once
+    /// (invariant F5: without a quorum nothing else would bound them).
+    pub(super) fn admit_proposals(&mut self, proposals: Vec<Proposal<R>>) -> Vec<(Ticket, Bytes)> {
+        let mut admitted = Vec::with_capacity(proposals.len());
+        for Proposal { data, reply } in proposals {
+            if self.proposals.len() >= self.proposals_max {
+                let _ = reply.send(Err(ProposeError::Overloaded));
+                continue;
+            }
+            let ticket = self.ticket();
+            self.proposals.insert(ticket, reply);
+            admitted.push((ticket, data));
+        }
+        admitted
     }
 
-    pub(super) fn add_read(&mut self, reply: ReadReply) -> Ticket {
-        let ticket = self.ticket();
-        self.reads.insert(ticket, reply);
-        ticket
+    /// The same for reads.
+    pub(super) fn admit_reads(&mut self, reads: Vec<ReadReply>) -> Vec<Ticket> {
+        let mut admitted = Vec::with_capacity(reads.len());
+        for reply in reads {
+            if self.reads.len() >= self.reads_max {
+                let _ = reply.send(Err(ReadError::Overloaded));
+                continue;
+            }
+            let ticket = self.ticket();
+            self.reads.insert(ticket, reply);
+            admitted.push(ticket);
+        }
+        admitted
     }
 
     pub(super) fn add_change(&mut self, reply: ChangeReply) -> Ticket {

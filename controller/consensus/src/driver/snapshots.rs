@@ -95,7 +95,9 @@ impl<S: StateMachine> Driver<S> {
     }
 
     fn begin_snapshot(&mut self) {
-        let Some(meta) = self.core.snapshot_meta_at(self.applied) else { return };
+        let Some(meta) = self.core.snapshot_meta_at(self.applied) else {
+            return;
+        };
         self.job.bytes = 0;
         let view = self.state_machine.snapshot();
         let store = self.snapshots.clone();
@@ -123,7 +125,11 @@ impl<S: StateMachine> Driver<S> {
         match written {
             Ok(file) => {
                 let index = file.meta.index;
-                tracing::info!(index, bytes = file.len_bytes, "snapshot written and verified");
+                tracing::info!(
+                    index,
+                    bytes = file.len_bytes,
+                    "snapshot written and verified"
+                );
                 self.job.newest = self.job.newest.max(index);
                 self.core.step(Input::SnapshotReady(file.meta));
                 let waiting = std::mem::take(&mut self.job.waiting);

@@ -49,13 +49,25 @@ impl Transfers {
 }
 
 impl<S: StateMachine> Driver<S> {
+    /// A leader whose log waits for disk space can apply nothing, though a healthy majority could
+    /// go on. It keeps its heartbeats, so nobody else would take over by itself.
+    pub(super) fn lead_elsewhere(&mut self) {
+        if self.core.leader_ready()
+            && self.transfers.now.is_multiple_of(TICKS_MAX)
+            && let Some(to) = self.core.best_successor()
+        {
+            tracing::warn!(to, "disk full: handing leadership over");
+            self.core.step(Input::TransferLeader(to));
+        }
+    }
+
     pub(super) fn begin_transfer(&mut self, to: Option<u64>, reply: Reply) {
         let status = self.core.status();
         let target = to.or_else(|| self.core.best_successor());
         let refusal = match target {
-            _ if status.role != Role::Leader => {
-                MembershipError::NotLeader { leader: status.leader }
-            }
+            _ if status.role != Role::Leader => MembershipError::NotLeader {
+                leader: status.leader,
+            },
             None => MembershipError::Refused("no other voter answers".to_owned()),
             Some(id) if !self.core.membership().voters.contains(&id) => {
                 MembershipError::Refused(format!("{id} is not a voter"))
@@ -66,7 +78,9 @@ impl<S: StateMachine> Driver<S> {
             }
             Some(id) => {
                 self.core.step(Input::TransferLeader(id));
-                self.transfers.waiting.push((id, self.transfers.now + TICKS_MAX, reply));
+                self.transfers
+                    .waiting
+                    .push((id, self.transfers.now + TICKS_MAX, reply));
                 return;
             }
         };

@@ -50,7 +50,10 @@ impl DiskStorage {
         files::create_dir(&config.dir)?;
         let lock = files::lock_dir(&config.dir)?;
         let (wal_dir, snapshot_dir) = (config.dir.join("wal"), config.dir.join("snapshots"));
-        let owner = Owner { cluster_id: config.cluster_id, id: config.id };
+        let owner = Owner {
+            cluster_id: config.cluster_id,
+            id: config.id,
+        };
         let superblock_path = config.dir.join("superblock");
 
         let mut superblock = match Superblock::open(&superblock_path)? {
@@ -75,7 +78,13 @@ impl DiskStorage {
         check_snapshot(&snapshots, &state.snapshot)?;
 
         let hard_state = state.hard_state;
-        let mut storage = Self { wal, superblock, snapshots, hard_state, _lock: lock };
+        let mut storage = Self {
+            wal,
+            superblock,
+            snapshots,
+            hard_state,
+            _lock: lock,
+        };
         let incarnation = storage.begin_life()?;
         let recovered = Recovered {
             hard_state,
@@ -131,7 +140,8 @@ impl LogStorage for DiskStorage {
         let mark = self.wal.sync()?;
         // The log first: the superblock never claims what the log does not hold. Messages that
         // rest on a new term or vote leave only after both.
-        self.superblock.note(mark, self.hard_state.term, self.hard_state.vote)
+        self.superblock
+            .note(mark, self.hard_state.term, self.hard_state.vote)
     }
 
     fn compact(&mut self, snapshot: &SnapshotMeta, to: u64) -> Result<(), Error> {
@@ -149,7 +159,14 @@ impl LogStorage for DiskStorage {
 
 fn unformed(owner: Owner) -> Content {
     let mark = Mark::default();
-    Content { owner, formed: false, incarnation: 0, term: 0, vote: 0, mark }
+    Content {
+        owner,
+        formed: false,
+        incarnation: 0,
+        term: 0,
+        vote: 0,
+        mark,
+    }
 }
 
 /// No superblock is fine for a directory that never held a member, and amnesia for any other.
@@ -157,7 +174,9 @@ fn refuse_without_superblock(wal_dir: &Path, snapshot_dir: &Path) -> Result<(), 
     let has_snapshots =
         snapshot_dir.exists() && !files::list(snapshot_dir, "snap-", ".snap")?.is_empty();
     if Wal::exists(wal_dir)? || has_snapshots {
-        return Err(Error::Amnesia { reason: "the superblock is missing beside a log".to_owned() });
+        return Err(Error::Amnesia {
+            reason: "the superblock is missing beside a log".to_owned(),
+        });
     }
     Ok(())
 }
@@ -170,7 +189,10 @@ fn check_owner(content: &Content, owner: Owner) -> Result<(), Error> {
         });
     }
     if content.owner.id != owner.id {
-        return Err(Error::WrongMember { expected: owner.id, found: content.owner.id });
+        return Err(Error::WrongMember {
+            expected: owner.id,
+            found: content.owner.id,
+        });
     }
     Ok(())
 }
@@ -196,7 +218,11 @@ fn form(
             term: GENESIS,
             membership: Membership::of_voters(config.initial_voters.iter().copied()),
         };
-        hard_state = HardState { term: GENESIS, vote: 0, commit: GENESIS };
+        hard_state = HardState {
+            term: GENESIS,
+            vote: 0,
+            commit: GENESIS,
+        };
         SnapshotStore::open(&snapshot_dir, config.cluster_id)?.write(&snapshot, &empty_state())?;
     }
     let owner = superblock.content().owner;
@@ -240,18 +266,28 @@ fn check_promises(content: &Content, state: &LogState) -> Result<(), Error> {
 /// the log when the member stopped; they go, or pruning would count them as the newest.
 fn check_snapshot(snapshots: &SnapshotStore, marked: &SnapshotMeta) -> Result<(), Error> {
     let path = snapshots.believed_path(marked);
-    for newer in snapshots.list()?.into_iter().take_while(|found| *found > path) {
+    for newer in snapshots
+        .list()?
+        .into_iter()
+        .take_while(|found| *found > path)
+    {
         files::remove(&newer)?;
     }
     if marked.index == 0 {
         return Ok(());
     }
     if !path.exists() {
-        return Err(files::damaged(&path, "the snapshot the log builds on is missing"));
+        return Err(files::damaged(
+            &path,
+            "the snapshot the log builds on is missing",
+        ));
     }
     let found = snapshots.verify(&path)?;
     if found.meta != *marked {
-        return Err(files::damaged(&path, "snapshot is of another position than the log says"));
+        return Err(files::damaged(
+            &path,
+            "snapshot is of another position than the log says",
+        ));
     }
     Ok(())
 }
@@ -259,8 +295,14 @@ fn check_snapshot(snapshots: &SnapshotStore, marked: &SnapshotMeta) -> Result<()
 /// Cluster id and log of a directory that a running member may be writing.
 pub(crate) fn read_live(dir: &Path) -> Result<([u8; 16], LogState), Error> {
     let Some((_, content)) = Superblock::read(&dir.join("superblock"))? else {
-        return Err(Error::Amnesia { reason: format!("no superblock in `{}`", dir.display()) });
+        return Err(Error::Amnesia {
+            reason: format!("no superblock in `{}`", dir.display()),
+        });
     };
     let state = Wal::read(&dir.join("wal"), content.owner)?;
     Ok((content.owner.cluster_id, state))
 }
+
+#[cfg(test)]
+#[path = "disk/test.rs"]
+mod test;

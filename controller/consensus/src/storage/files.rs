@@ -13,15 +13,22 @@ use crate::error::Error;
 /// Turns a system error into ours; a full disk (or quota) keeps its own variant.
 pub(crate) fn failed(step: &'static str, path: &Path, source: io::Error) -> Error {
     match source.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            Error::NoSpace { path: path.to_owned() }
-        }
-        _ => Error::Io { step, path: path.to_owned(), source },
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Error::NoSpace {
+            path: path.to_owned(),
+        },
+        _ => Error::Io {
+            step,
+            path: path.to_owned(),
+            source,
+        },
     }
 }
 
 pub(crate) fn damaged(path: &Path, reason: impl Into<String>) -> Error {
-    Error::Damaged { path: path.to_owned(), reason: reason.into() }
+    Error::Damaged {
+        path: path.to_owned(),
+        reason: reason.into(),
+    }
 }
 
 pub(crate) fn open_write(path: &Path) -> Result<File, Error> {
@@ -51,7 +58,8 @@ pub(crate) fn read(path: &Path) -> Result<Vec<u8>, Error> {
 }
 
 pub(crate) fn write_at(file: &File, path: &Path, bytes: &[u8], offset: u64) -> Result<(), Error> {
-    file.write_all_at(bytes, offset).map_err(|e| failed("write", path, e))
+    file.write_all_at(bytes, offset)
+        .map_err(|e| failed("write", path, e))
 }
 
 /// `fdatasync`: data, and of the metadata what is needed to read it back.
@@ -68,7 +76,9 @@ pub(crate) fn sync_all(file: &File, path: &Path) -> Result<(), Error> {
 /// old name of a file whose new name was already relied upon.
 pub(crate) fn sync_dir(dir: &Path) -> Result<(), Error> {
     let handle = File::open(dir).map_err(|e| failed("open directory", dir, e))?;
-    handle.sync_all().map_err(|e| failed("fsync directory", dir, e))
+    handle
+        .sync_all()
+        .map_err(|e| failed("fsync directory", dir, e))
 }
 
 pub(crate) fn rename(from: &Path, to: &Path) -> Result<(), Error> {
@@ -107,7 +117,9 @@ pub(crate) fn lock_dir(dir: &Path) -> Result<File, Error> {
     let file = create(&path)?;
     match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(file),
-        Err(rustix::io::Errno::WOULDBLOCK) => Err(Error::Locked { path: dir.to_owned() }),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(Error::Locked {
+            path: dir.to_owned(),
+        }),
         Err(errno) => Err(failed("lock", &path, errno.into())),
     }
 }

@@ -29,10 +29,22 @@ impl MemoryStorage {
         if !initial_voters.is_empty() {
             let membership = crate::entry::Membership::of_voters(initial_voters.iter().copied());
             let genesis = super::disk::GENESIS;
-            image.snapshot = SnapshotMeta { index: genesis, term: genesis, membership };
-            image.hard_state = HardState { term: genesis, vote: 0, commit: genesis };
+            image.snapshot = SnapshotMeta {
+                index: genesis,
+                term: genesis,
+                membership,
+            };
+            image.hard_state = HardState {
+                term: genesis,
+                vote: 0,
+                commit: genesis,
+            };
         }
-        Self { durable: image.clone(), cached: image, incarnation: 0 }
+        Self {
+            durable: image.clone(),
+            cached: image,
+            incarnation: 0,
+        }
     }
 
     /// Forgets what was not synced.
@@ -44,7 +56,10 @@ impl MemoryStorage {
     pub fn recover(&mut self) -> Recovered {
         self.incarnation += 1;
         let image = &self.cached;
-        let last = image.entries.last().map_or(image.snapshot.index, |entry| entry.index);
+        let last = image
+            .entries
+            .last()
+            .map_or(image.snapshot.index, |entry| entry.index);
         let mut hard_state = image.hard_state;
         hard_state.commit = hard_state.commit.clamp(image.snapshot.index, last);
         Recovered {

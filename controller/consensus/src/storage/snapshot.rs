@@ -74,7 +74,11 @@ impl SnapshotStore {
 
     /// The directory of a running member, for readers that change nothing.
     pub(crate) fn reading(dir: &Path, cluster_id: [u8; 16]) -> Self {
-        Self { dir: dir.to_owned(), cluster_id, temporaries: Arc::default() }
+        Self {
+            dir: dir.to_owned(),
+            cluster_id,
+            temporaries: Arc::default(),
+        }
     }
 
     /// Writes a snapshot of the own state: temporary file, fsync, rename, directory fsync, read
@@ -92,7 +96,10 @@ impl SnapshotStore {
         files::sync_dir(&self.dir)?;
         let file = self.verify(&path)?;
         if file.meta != *meta {
-            return Err(files::damaged(&path, "read back another position than written"));
+            return Err(files::damaged(
+                &path,
+                "read back another position than written",
+            ));
         }
         self.prune()?;
         Ok(file)
@@ -116,13 +123,17 @@ impl SnapshotStore {
     /// Path a believed snapshot of this position has.
     #[must_use]
     pub fn believed_path(&self, meta: &SnapshotMeta) -> PathBuf {
-        self.dir.join(format!("snap-{:020}-{:020}.snap", meta.index, meta.term))
+        self.dir
+            .join(format!("snap-{:020}-{:020}.snap", meta.index, meta.term))
     }
 
     /// Path a received snapshot has until raft accepts it.
     #[must_use]
     pub fn incoming_path(&self, meta: &SnapshotMeta) -> PathBuf {
-        self.dir.join(format!("incoming-{:020}-{:020}.snap", meta.index, meta.term))
+        self.dir.join(format!(
+            "incoming-{:020}-{:020}.snap",
+            meta.index, meta.term
+        ))
     }
 
     pub(crate) fn temporary_path(&self) -> PathBuf {
@@ -154,7 +165,14 @@ impl SnapshotStore {
         if blake3::hash(&body).as_bytes() != &header.body_hash {
             return Err(files::damaged(path, "body does not match its hash"));
         }
-        Ok((SnapshotFile { meta: header.meta, path: path.to_owned(), len_bytes }, body))
+        Ok((
+            SnapshotFile {
+                meta: header.meta,
+                path: path.to_owned(),
+                len_bytes,
+            },
+            body,
+        ))
     }
 
     /// Keeps a received file that verified, under its waiting name.
@@ -184,7 +202,10 @@ impl SnapshotStore {
         for path in believed.iter().skip(KEPT) {
             files::remove(path)?;
         }
-        let newest = believed.first().and_then(|p| p.file_name()?.to_str()).unwrap_or_default();
+        let newest = believed
+            .first()
+            .and_then(|p| p.file_name()?.to_str())
+            .unwrap_or_default();
         for name in files::list(&self.dir, "incoming-", ".snap")? {
             // Fixed-width numbers: comparing the text compares the positions.
             if name.trim_start_matches("incoming-") <= newest.trim_start_matches("snap-") {
@@ -209,7 +230,12 @@ fn encode_header(cluster_id: &[u8; 16], meta: &SnapshotMeta, body: &[u8]) -> Vec
     out.extend_from_slice(blake3::hash(body).as_bytes());
     out.extend_from_slice(&(meta.membership.voters.len() as u32).to_le_bytes());
     out.extend_from_slice(&(meta.membership.learners.len() as u32).to_le_bytes());
-    for id in meta.membership.voters.iter().chain(&meta.membership.learners) {
+    for id in meta
+        .membership
+        .voters
+        .iter()
+        .chain(&meta.membership.learners)
+    {
         out.extend_from_slice(&id.to_le_bytes());
     }
     let crc = crc32fast::hash(&out);
@@ -227,7 +253,11 @@ pub(super) fn decode_header(path: &Path, bytes: &[u8]) -> Result<Header, Error> 
     let u32_at = |at: usize| u32::from_le_bytes(fixed[at..at + 4].try_into().expect("four bytes"));
     let u64_at = |at: usize| u64::from_le_bytes(fixed[at..at + 8].try_into().expect("eight bytes"));
     if u32_at(8) != FORMAT {
-        return Err(Error::UnknownFormat { path: path.to_owned(), found: u32_at(8), known: FORMAT });
+        return Err(Error::UnknownFormat {
+            path: path.to_owned(),
+            found: u32_at(8),
+            known: FORMAT,
+        });
     }
     let (voters, learners) = (u32_at(88) as usize, u32_at(92) as usize);
     let header_bytes = u32_at(12) as usize;
@@ -250,7 +280,11 @@ pub(super) fn decode_header(path: &Path, bytes: &[u8]) -> Result<Header, Error> 
         learners: ids.collect(),
     };
     Ok(Header {
-        meta: SnapshotMeta { index: u64_at(32), term: u64_at(40), membership },
+        meta: SnapshotMeta {
+            index: u64_at(32),
+            term: u64_at(40),
+            membership,
+        },
         cluster_id: fixed[16..32].try_into().expect("sixteen bytes"),
         header_bytes,
         body_bytes: u64_at(48),
@@ -266,7 +300,10 @@ mod test {
         SnapshotMeta {
             index,
             term: 3,
-            membership: Membership { voters: vec![1, 2, 3], learners: vec![9] },
+            membership: Membership {
+                voters: vec![1, 2, 3],
+                learners: vec![9],
+            },
         }
     }
 
@@ -275,7 +312,9 @@ mod test {
         let dir = tempfile::tempdir().expect("temporary directory");
         let store = SnapshotStore::open(dir.path(), [1; 16]).expect("open");
         for index in [5, 10, 15] {
-            store.write(&meta(index), &[index as u8; 1000]).expect("write");
+            store
+                .write(&meta(index), &[index as u8; 1000])
+                .expect("write");
         }
         let kept = store.list().expect("list");
         assert_eq!(kept.len(), 2);
@@ -287,7 +326,9 @@ mod test {
     fn b1_every_flipped_bit_and_every_cut_of_a_snapshot_is_noticed() {
         let dir = tempfile::tempdir().expect("temporary directory");
         let store = SnapshotStore::open(dir.path(), [1; 16]).expect("open");
-        let file = store.write(&meta(5), b"some canonical bytes").expect("write");
+        let file = store
+            .write(&meta(5), b"some canonical bytes")
+            .expect("write");
         let good = std::fs::read(&file.path).expect("read");
         for bit in 0..good.len() * 8 {
             let mut bad = good.clone();
@@ -297,7 +338,10 @@ mod test {
         }
         for cut in 0..good.len() {
             std::fs::write(&file.path, &good[..cut]).expect("write");
-            assert!(store.load(&file.path).is_err(), "cut at {cut} went unnoticed");
+            assert!(
+                store.load(&file.path).is_err(),
+                "cut at {cut} went unnoticed"
+            );
         }
     }
 
@@ -307,6 +351,9 @@ mod test {
         let ours = SnapshotStore::open(dir.path(), [1; 16]).expect("open");
         let file = ours.write(&meta(5), b"x").expect("write");
         let theirs = SnapshotStore::open(dir.path(), [2; 16]).expect("open");
-        assert!(matches!(theirs.load(&file.path), Err(Error::WrongCluster { .. })));
+        assert!(matches!(
+            theirs.load(&file.path),
+            Err(Error::WrongCluster { .. })
+        ));
     }
 }

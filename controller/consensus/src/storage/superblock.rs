@@ -75,11 +75,20 @@ impl Superblock {
 
     /// Opens the file and believes the newer intact copy. `None` when there is no file.
     pub(crate) fn open(path: &Path) -> Result<Option<Self>, Error> {
-        let Some((version, content)) = Self::read(path)? else { return Ok(None) };
+        let Some((version, content)) = Self::read(path)? else {
+            return Ok(None);
+        };
         let file = files::open_write(path)?;
         let path = path.to_owned();
         let written_at = Instant::now();
-        Ok(Some(Self { file, path, version, content, written_at, dirty: false }))
+        Ok(Some(Self {
+            file,
+            path,
+            version,
+            content,
+            written_at,
+            dirty: false,
+        }))
     }
 
     /// Reads without opening for writing.
@@ -88,15 +97,25 @@ impl Superblock {
             return Ok(None);
         }
         let bytes = files::read(path)?;
-        let copies = [0, COPY_EVERY as usize]
-            .map(|at| bytes.get(at..at + COPY_BYTES).and_then(decode));
-        let newest = copies.into_iter().flatten().max_by_key(|(version, _)| *version);
+        let copies =
+            [0, COPY_EVERY as usize].map(|at| bytes.get(at..at + COPY_BYTES).and_then(decode));
+        let newest = copies
+            .into_iter()
+            .flatten()
+            .max_by_key(|(version, _)| *version);
         if let Some(found) = newest {
             return Ok(Some(found));
         }
-        let format = bytes.get(8..12).and_then(|b| b.try_into().ok()).map_or(0, u32::from_le_bytes);
+        let format = bytes
+            .get(8..12)
+            .and_then(|b| b.try_into().ok())
+            .map_or(0, u32::from_le_bytes);
         if bytes.starts_with(MAGIC) && format > FORMAT && format < 1000 {
-            return Err(Error::UnknownFormat { path: path.to_owned(), found: format, known: FORMAT });
+            return Err(Error::UnknownFormat {
+                path: path.to_owned(),
+                found: format,
+                known: FORMAT,
+            });
         }
         Err(Error::Amnesia {
             reason: format!("no copy of the superblock `{}` is intact", path.display()),
@@ -172,8 +191,16 @@ fn encode(version: u64, content: &Content) -> Vec<u8> {
 fn decode(bytes: &[u8]) -> Option<(u64, Content)> {
     const COVERED: usize = 104;
     let (covered, rest) = bytes.split_at_checked(COVERED)?;
-    let u32_at = |at: usize| Some(u32::from_le_bytes(covered.get(at..at + 4)?.try_into().ok()?));
-    let u64_at = |at: usize| Some(u64::from_le_bytes(covered.get(at..at + 8)?.try_into().ok()?));
+    let u32_at = |at: usize| {
+        Some(u32::from_le_bytes(
+            covered.get(at..at + 4)?.try_into().ok()?,
+        ))
+    };
+    let u64_at = |at: usize| {
+        Some(u64::from_le_bytes(
+            covered.get(at..at + 8)?.try_into().ok()?,
+        ))
+    };
     let intact = crc32fast::hash(covered).to_le_bytes() == *rest.get(..4)?;
     if !intact || &covered[..8] != MAGIC || u32_at(8)? != FORMAT {
         return None;
@@ -185,7 +212,10 @@ fn decode(bytes: &[u8]) -> Option<(u64, Content)> {
         chain: u32::try_from(u64_at(96)?).ok()?,
     };
     let content = Content {
-        owner: Owner { cluster_id: covered.get(16..32)?.try_into().ok()?, id: u64_at(40)? },
+        owner: Owner {
+            cluster_id: covered.get(16..32)?.try_into().ok()?,
+            id: u64_at(40)?,
+        },
         formed: u32_at(12)? == 1,
         incarnation: u64_at(48)?,
         term: u64_at(56)?,
@@ -201,12 +231,20 @@ mod test {
 
     fn content(term: u64) -> Content {
         Content {
-            owner: Owner { cluster_id: [3; 16], id: 9 },
+            owner: Owner {
+                cluster_id: [3; 16],
+                id: 9,
+            },
             formed: true,
             incarnation: 4,
             term,
             vote: 2,
-            mark: Mark { segment: 5, offset: 6, chain: 7, index: 8 },
+            mark: Mark {
+                segment: 5,
+                offset: 6,
+                chain: 7,
+                index: 8,
+            },
         }
     }
 
@@ -216,19 +254,32 @@ mod test {
         let path = dir.path().join("superblock");
         let mut block = Superblock::create(&path, content(1)).expect("create");
         block.update(|c| c.term = 2).expect("update");
-        assert_eq!(Superblock::open(&path).expect("open").expect("exists").content(), &content(2));
+        assert_eq!(
+            Superblock::open(&path)
+                .expect("open")
+                .expect("exists")
+                .content(),
+            &content(2)
+        );
         let good = std::fs::read(&path).expect("read");
         for at in (0..COPY_BYTES - 12).chain(COPY_EVERY as usize..COPY_EVERY as usize + 108) {
             let mut bad = good.clone();
             bad[at] ^= 0x40;
             std::fs::write(&path, &bad).expect("write");
-            let term = Superblock::read(&path).expect("one copy left").expect("exists").1.term;
+            let term = Superblock::read(&path)
+                .expect("one copy left")
+                .expect("exists")
+                .1
+                .term;
             assert!(term == 1 || term == 2, "byte {at}");
         }
         let mut bad = good;
         bad[40] ^= 1;
         bad[COPY_EVERY as usize + 40] ^= 1;
         std::fs::write(&path, &bad).expect("write");
-        assert!(matches!(Superblock::read(&path), Err(Error::Amnesia { .. })));
+        assert!(matches!(
+            Superblock::read(&path),
+            Err(Error::Amnesia { .. })
+        ));
     }
 }

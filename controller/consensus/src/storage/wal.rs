@@ -37,6 +37,9 @@ const SPACE_RETRY: Duration = Duration::from_millis(200);
 pub(crate) struct Space {
     pub(crate) full: Arc<AtomicBool>,
     pub(crate) stopping: Arc<AtomicBool>,
+    /// Makes new segments fail as on a full disk.
+    #[cfg(test)]
+    pub(crate) pretend_full: Arc<AtomicBool>,
 }
 
 /// An open log.
@@ -88,7 +91,12 @@ impl Wal {
             spares,
             space,
             buffer: Vec::new(),
-            end: Mark { segment: 1, offset: RECORDS_AT, chain: 0, index: 0 },
+            end: Mark {
+                segment: 1,
+                offset: RECORDS_AT,
+                chain: 0,
+                index: 0,
+            },
             group: 1,
             unsynced: false,
             hard_state: HardState::default(),
@@ -148,13 +156,19 @@ impl Wal {
 
     /// Appends entries; those that repeat an index replace the log from there on.
     pub(crate) fn append(&mut self, entries: &[LogEntry]) -> Result<(), Error> {
-        let Some(first) = entries.first() else { return Ok(()) };
+        let Some(first) = entries.first() else {
+            return Ok(());
+        };
         if first.index <= self.end.index {
             self.put(&Body::Truncate(first.index))?;
             self.end.index = first.index - 1;
         }
         for entry in entries {
-            assert_eq!(entry.index, self.end.index + 1, "raft hands out entries without gaps");
+            assert_eq!(
+                entry.index,
+                self.end.index + 1,
+                "raft hands out entries without gaps"
+            );
             self.put_entry(entry)?;
         }
         Ok(())
@@ -212,7 +226,10 @@ impl Wal {
         assert!(index <= self.snapshot.index, "never cut above the snapshot");
         let mut retired = false;
         while self.segments.len() > 1
-            && self.segments.front().is_some_and(|oldest| oldest.max_index <= index)
+            && self
+                .segments
+                .front()
+                .is_some_and(|oldest| oldest.max_index <= index)
         {
             if let Some(oldest) = self.segments.pop_front() {
                 self.spares.give(&oldest.path)?;
@@ -220,7 +237,11 @@ impl Wal {
             }
         }
         // Oldest first and in order: a crash in between leaves a log that begins later.
-        if retired { files::sync_dir(&self.dir) } else { Ok(()) }
+        if retired {
+            files::sync_dir(&self.dir)
+        } else {
+            Ok(())
+        }
     }
 
     fn put(&mut self, body: &Body) -> Result<(), Error> {
@@ -242,13 +263,21 @@ impl Wal {
     }
 
     fn place(&self) -> Place {
-        Place { segment: self.end.segment, previous_crc: self.end.chain, group: self.group }
+        Place {
+            segment: self.end.segment,
+            previous_crc: self.end.chain,
+            group: self.group,
+        }
     }
 
     fn placed(&mut self, bytes: usize, chain: u32) -> Result<(), Error> {
         self.end.chain = chain;
         self.end.offset += bytes as u64;
-        if self.buffer.len() >= BUFFER_BYTES_MAX { self.flush() } else { Ok(()) }
+        if self.buffer.len() >= BUFFER_BYTES_MAX {
+            self.flush()
+        } else {
+            Ok(())
+        }
     }
 
     /// Goes on in a new segment. The old one is synced first: recovery takes every record before
@@ -278,6 +307,16 @@ impl Wal {
         self.put(&Body::HardState(hard_state))
     }
 
+    fn try_begin_segment(&mut self, header: &Header) -> Result<(File, replay::Found), Error> {
+        #[cfg(test)]
+        if self.space.pretend_full.load(Ordering::Relaxed) {
+            return Err(Error::NoSpace {
+                path: self.dir.clone(),
+            });
+        }
+        begin_segment(&self.dir, &mut self.spares, header)
+    }
+
     /// On a full disk the log waits here (invariant B3). Nothing of the batch that needed the
     /// space is acknowledged, the driver refuses proposals while the flag is up, and reads go on.
     fn begin_segment_when_there_is_space(
@@ -285,7 +324,7 @@ impl Wal {
         header: &Header,
     ) -> Result<(File, replay::Found), Error> {
         loop {
-            match begin_segment(&self.dir, &mut self.spares, header) {
+            match self.try_begin_segment(header) {
                 Err(Error::NoSpace { path }) => {
                     if self.space.stopping.load(Ordering::Relaxed) {
                         return Err(Error::NoSpace { path });

@@ -89,11 +89,19 @@ mod test {
 
     #[test]
     fn a_greeting_survives_its_bytes_and_any_cut_is_refused() {
-        let hello = PeerHello { cluster_id: [7; 16], from: 1, to: 2, incarnation: 3 };
+        let hello = PeerHello {
+            cluster_id: [7; 16],
+            from: 1,
+            to: 2,
+            incarnation: 3,
+        };
         let bytes = hello.encode();
         assert_eq!(PeerHello::decode(&bytes), Ok(hello));
         for cut in 0..bytes.len() {
-            assert_eq!(PeerHello::decode(&bytes[..cut]), Err(PeerRefused::Malformed));
+            assert_eq!(
+                PeerHello::decode(&bytes[..cut]),
+                Err(PeerRefused::Malformed)
+            );
         }
     }
 }

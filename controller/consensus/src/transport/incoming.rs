@@ -68,7 +68,9 @@ impl SnapshotReceiver {
     /// Appends one chunk, in order. Writes to the page cache; fast enough for an async task when
     /// chunks stay near 1 MiB.
     pub fn chunk(&mut self, bytes: &[u8]) -> Result<(), ReceiveError> {
-        let Some(file) = &self.file else { return Err(ReceiveError::Mismatch) };
+        let Some(file) = &self.file else {
+            return Err(ReceiveError::Mismatch);
+        };
         files::write_at(file, &self.path, bytes, self.received_bytes)
             .map_err(ReceiveError::Unusable)?;
         self.received_bytes += bytes.len() as u64;
@@ -90,14 +92,21 @@ impl SnapshotReceiver {
     }
 
     fn verify(&mut self) -> Result<SnapshotFile, ReceiveError> {
-        let Some(file) = self.file.take() else { return Err(ReceiveError::Mismatch) };
+        let Some(file) = self.file.take() else {
+            return Err(ReceiveError::Mismatch);
+        };
         files::sync_all(&file, &self.path).map_err(ReceiveError::Unusable)?;
         drop(file);
-        let snapshot = self.store.verify(&self.path).map_err(ReceiveError::Unusable)?;
+        let snapshot = self
+            .store
+            .verify(&self.path)
+            .map_err(ReceiveError::Unusable)?;
         if snapshot.meta != self.expected {
             return Err(ReceiveError::Mismatch);
         }
-        self.store.accept(&self.path).map_err(ReceiveError::Unusable)
+        self.store
+            .accept(&self.path)
+            .map_err(ReceiveError::Unusable)
     }
 }
 

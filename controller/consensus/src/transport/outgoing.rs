@@ -30,7 +30,12 @@ pub struct OutgoingSnapshot {
 
 impl OutgoingSnapshot {
     pub(crate) fn new(file: SnapshotFile, preamble: Bytes, report: Reporter) -> Self {
-        Self { file, preamble, reader: None, report: Some(report) }
+        Self {
+            file,
+            preamble,
+            reader: None,
+            report: Some(report),
+        }
     }
 
     /// The position it stands for.
@@ -53,11 +58,17 @@ impl OutgoingSnapshot {
 
     /// The next chunk, or `None` at the end. Blocks on the disk: call it where that is allowed.
     pub fn next_chunk(&mut self) -> Result<Option<Bytes>, Error> {
-        let io = |step, source| Error::Io { step, path: self.file.path.clone(), source };
+        let io = |step, source| Error::Io {
+            step,
+            path: self.file.path.clone(),
+            source,
+        };
         if self.reader.is_none() {
             self.reader = Some(File::open(&self.file.path).map_err(|e| io("open", e))?);
         }
-        let Some(reader) = self.reader.as_mut() else { return Ok(None) };
+        let Some(reader) = self.reader.as_mut() else {
+            return Ok(None);
+        };
         let mut chunk = Vec::with_capacity(SNAPSHOT_CHUNK_BYTES);
         reader
             .take(SNAPSHOT_CHUNK_BYTES as u64)

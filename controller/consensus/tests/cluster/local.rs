@@ -12,12 +12,15 @@ use nube_consensus::{
     Config, Handle, OutgoingSnapshot, Sent, StateMachine, Status, Transport, start,
 };
 
+/// What readers see: the position of the state, and its entries.
+type Published = Arc<Mutex<(u64, BTreeMap<u64, Vec<u8>>)>>;
+
 /// Keeps every entry it was given; the reply is its index.
 #[derive(Default)]
 pub struct Journal {
     pub entries: BTreeMap<u64, Vec<u8>>,
     applied: u64,
-    published: Arc<Mutex<(u64, BTreeMap<u64, Vec<u8>>)>>,
+    published: Published,
 }
 
 impl Journal {
@@ -25,7 +28,8 @@ impl Journal {
         self.entries.clear();
         let mut rest = body;
         while let Some((head, tail)) = rest.split_at_checked(16) {
-            let number = |at: usize| u64::from_le_bytes(head[at..at + 8].try_into().expect("eight"));
+            let number =
+                |at: usize| u64::from_le_bytes(head[at..at + 8].try_into().expect("eight"));
             let (data, after) = tail.split_at(number(8) as usize);
             self.entries.insert(number(0), data.to_vec());
             rest = after;
@@ -43,7 +47,11 @@ impl StateMachine for Journal {
         assert!(index > self.applied, "each index once, in order");
         self.applied = index;
         self.entries.insert(index, data.to_vec());
-        self.published.lock().expect("sound").1.insert(index, data.to_vec());
+        self.published
+            .lock()
+            .expect("sound")
+            .1
+            .insert(index, data.to_vec());
         index
     }
 
@@ -117,7 +125,9 @@ impl Local {
 
 impl Transport for Local {
     fn send(&self, to: u64, messages: Vec<Bytes>) -> Sent {
-        let Some(peer) = self.peer(to) else { return Sent::Dropped };
+        let Some(peer) = self.peer(to) else {
+            return Sent::Dropped;
+        };
         match peer.step_peer(self.id, messages) {
             0 => Sent::Queued,
             _ => Sent::Dropped,
@@ -128,7 +138,9 @@ impl Transport for Local {
         let Some(peer) = self.peer(to) else { return };
         let from = self.id;
         self.runtime.spawn(async move {
-            let Ok(mut receiver) = peer.receive_snapshot(from, snapshot.preamble()) else { return };
+            let Ok(mut receiver) = peer.receive_snapshot(from, snapshot.preamble()) else {
+                return;
+            };
             while let Ok(Some(chunk)) = snapshot.next_chunk() {
                 receiver.chunk(&chunk).expect("chunk");
             }
@@ -140,7 +152,7 @@ impl Transport for Local {
 
 struct Place {
     config: Config,
-    published: Arc<Mutex<(u64, BTreeMap<u64, Vec<u8>>)>>,
+    published: Published,
 }
 
 pub struct Cluster {
@@ -154,7 +166,12 @@ impl Cluster {
     pub async fn start(size: u64, tune: fn(&mut Config)) -> Self {
         let dir = tempfile::tempdir().expect("dir");
         let wires = Arc::default();
-        let mut cluster = Self { dir, wires, places: BTreeMap::new(), tune };
+        let mut cluster = Self {
+            dir,
+            wires,
+            places: BTreeMap::new(),
+            tune,
+        };
         for id in 1..=size {
             cluster.place(id, (1..=size).collect());
         }
@@ -170,7 +187,13 @@ impl Cluster {
         config.initial_voters = voters;
         config.segment_bytes = 4 << 20;
         (self.tune)(&mut config);
-        self.places.insert(id, Place { config, published: Arc::default() });
+        self.places.insert(
+            id,
+            Place {
+                config,
+                published: Arc::default(),
+            },
+        );
     }
 
     pub async fn add_empty(&mut self, id: u64) {
@@ -184,9 +207,16 @@ impl Cluster {
 
     pub async fn restart(&mut self, id: u64) {
         let place = &self.places[&id];
-        let journal = Journal { published: Arc::clone(&place.published), ..Journal::default() };
+        let journal = Journal {
+            published: Arc::clone(&place.published),
+            ..Journal::default()
+        };
         let runtime = tokio::runtime::Handle::current();
-        let transport = Arc::new(Local { id, wires: Arc::clone(&self.wires), runtime });
+        let transport = Arc::new(Local {
+            id,
+            wires: Arc::clone(&self.wires),
+            runtime,
+        });
         let config = place.config.clone();
         let started = tokio::task::spawn_blocking(move || start(config, journal, transport));
         let handle = started.await.expect("no panic").expect("starts");
@@ -199,7 +229,14 @@ impl Cluster {
     }
 
     pub async fn stop_all(&mut self) {
-        let ids: Vec<u64> = self.wires.lock().expect("sound").handles.keys().copied().collect();
+        let ids: Vec<u64> = self
+            .wires
+            .lock()
+            .expect("sound")
+            .handles
+            .keys()
+            .copied()
+            .collect();
         for id in ids {
             self.stop(id).await;
         }
@@ -218,7 +255,11 @@ impl Cluster {
     }
 
     pub fn other_than(&self, id: u64) -> u64 {
-        *self.places.keys().find(|other| **other != id).expect("another member")
+        *self
+            .places
+            .keys()
+            .find(|other| **other != id)
+            .expect("another member")
     }
 
     pub async fn leader(&self) -> u64 {
@@ -227,9 +268,18 @@ impl Cluster {
 
     pub async fn leader_other_than(&self, not: u64) -> u64 {
         for _ in 0..1_000 {
-            let handles: Vec<_> =
-                self.wires.lock().expect("sound").handles.values().cloned().collect();
-            let leads = handles.iter().map(Handle::status).find(|s| s.leader_ready && s.id != not);
+            let handles: Vec<_> = self
+                .wires
+                .lock()
+                .expect("sound")
+                .handles
+                .values()
+                .cloned()
+                .collect();
+            let leads = handles
+                .iter()
+                .map(Handle::status)
+                .find(|s| s.leader_ready && s.id != not);
             if let Some(status) = leads {
                 return status.id;
             }
@@ -240,7 +290,8 @@ impl Cluster {
 
     pub async fn until(&self, id: u64, holds: impl Fn(&Status) -> bool) {
         let mut watch = self.handle(id).watch_status();
-        let seen = tokio::time::timeout(Duration::from_secs(20), watch.wait_for(|s| holds(s))).await;
+        let seen =
+            tokio::time::timeout(Duration::from_secs(20), watch.wait_for(|s| holds(s))).await;
         seen.expect("in time").expect("the member runs");
     }
 
@@ -257,7 +308,10 @@ impl Cluster {
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        panic!("member {id} does not reach {index}: {:?}", self.handle(id).status());
+        panic!(
+            "member {id} does not reach {index}: {:?}",
+            self.handle(id).status()
+        );
     }
 
     /// Writes `count` entries through the leader, all at once; returns the highest index.

@@ -2,6 +2,7 @@
 //!
 //! Lives here: stories of a small cluster, one test each. The cluster itself is `local.rs`.
 
+mod killed;
 mod local;
 
 use bytes::Bytes;
@@ -22,8 +23,14 @@ async fn a1_ten_thousand_concurrent_proposals_survive_a_member_that_stops_and_re
             let mut acknowledged = Vec::new();
             for number in 0..100 {
                 let data = format!("{task}/{number}");
-                let applied = writer.propose(Bytes::from(data.clone())).await.expect("applied");
-                assert_eq!(applied.reply, applied.index, "the reply is that of the own entry");
+                let applied = writer
+                    .propose(Bytes::from(data.clone()))
+                    .await
+                    .expect("applied");
+                assert_eq!(
+                    applied.reply, applied.index,
+                    "the reply is that of the own entry"
+                );
                 acknowledged.push((applied.index, data));
             }
             acknowledged
@@ -60,13 +67,22 @@ async fn a5_a_member_that_missed_the_cut_log_is_restored_by_snapshot() {
     let late = cluster.other_than(leader);
     cluster.stop(late).await;
     cluster.write(leader, 3_000).await;
-    let cut = cluster.handle(leader).snapshot_now().await.expect("snapshot");
+    let cut = cluster
+        .handle(leader)
+        .snapshot_now()
+        .await
+        .expect("snapshot");
     assert!(cut > 3_000);
-    cluster.until(leader, |status| status.first_index > 1_000).await;
+    cluster
+        .until(leader, |status| status.first_index > 1_000)
+        .await;
     cluster.restart(late).await;
     cluster.write(leader, 100).await;
     let last = cluster.handle(leader).read_index().await.expect("read");
-    let journals = [cluster.journal_at(leader, last).await, cluster.journal_at(late, last).await];
+    let journals = [
+        cluster.journal_at(leader, last).await,
+        cluster.journal_at(late, last).await,
+    ];
     assert_eq!(journals[0], journals[1]);
     assert!(cluster.handle(late).status().snapshot_index >= cut);
     // And it stands on its own afterwards.
@@ -89,7 +105,10 @@ async fn a2_leadership_moves_on_request_and_reads_on_followers_see_every_write()
     let moved = cluster.handle(old).transfer_leader(Some(next)).await;
     assert_eq!(moved, Ok(next));
     let refused = cluster.handle(old).propose(Bytes::from_static(b"x")).await;
-    assert_eq!(refused.expect_err("not the leader"), ProposeError::NotLeader { leader: Some(next) });
+    assert_eq!(
+        refused.expect_err("not the leader"),
+        ProposeError::NotLeader { leader: Some(next) }
+    );
     cluster.write(next, 10).await;
     cluster.stop_all().await;
 }
@@ -104,7 +123,10 @@ async fn a10_a_stopped_leader_is_replaced_and_its_proposals_end() {
     let handle = cluster.handle(old);
     let lost = handle.propose(Bytes::from_static(b"lost")).await;
     assert_eq!(lost.expect_err("no quorum"), ProposeError::UnknownOutcome);
-    assert!(handle.read_index().await.is_err(), "a cut-off member confirms no read");
+    assert!(
+        handle.read_index().await.is_err(),
+        "a cut-off member confirms no read"
+    );
     let began = std::time::Instant::now();
     let new = cluster.leader_other_than(old).await;
     assert!(began.elapsed() < std::time::Duration::from_secs(3));
@@ -123,14 +145,20 @@ async fn a7_a_member_joins_as_learner_becomes_voter_and_another_one_leaves() {
     let handle = cluster.handle(leader);
     assert!(handle.promote(4).await.is_err(), "not a member yet");
     handle.add_learner(4).await.expect("learner");
-    cluster.until(leader, |s| {
-        s.members.iter().any(|m| m.id == 4 && m.matched.is_some_and(|matched| matched > 500))
-    })
-    .await;
+    cluster
+        .until(leader, |s| {
+            s.members
+                .iter()
+                .any(|m| m.id == 4 && m.matched.is_some_and(|matched| matched > 500))
+        })
+        .await;
     handle.promote(4).await.expect("promote");
     let leaves = cluster.other_than(leader);
     handle.remove(leaves).await.expect("remove");
-    assert!(handle.remove(leader).await.is_err(), "the leader does not remove itself");
+    assert!(
+        handle.remove(leader).await.is_err(),
+        "the leader does not remove itself"
+    );
     let index = cluster.write(leader, 10).await;
     assert!(cluster.journal_at(4, index).await.contains_key(&index));
     let members: Vec<u64> = handle.status().members.iter().map(|m| m.id).collect();
@@ -155,7 +183,11 @@ async fn a1_everything_is_there_after_all_members_restarted() {
         let leader = cluster.leader().await;
         assert_eq!(cluster.handle(leader).incarnation(), round + 2);
         let now = cluster.journal_at(leader, index).await;
-        assert!(before.iter().all(|(index, data)| now.get(index) == Some(data)));
+        assert!(
+            before
+                .iter()
+                .all(|(index, data)| now.get(index) == Some(data))
+        );
     }
     cluster.stop_all().await;
 }
@@ -167,7 +199,11 @@ async fn a5_replay_of_a_live_directory_gives_the_live_state() {
     let expected = cluster.journal_at(1, index).await;
     let background = cluster.handle(1);
     let writing = tokio::spawn(async move {
-        while background.propose(Bytes::from_static(b"more")).await.is_ok() {}
+        while background
+            .propose(Bytes::from_static(b"more"))
+            .await
+            .is_ok()
+        {}
     });
     for _ in 0..20 {
         let replay = nube_consensus::replay(cluster.handle(1).dir()).expect("replay");
@@ -196,9 +232,16 @@ async fn b4_b5_a_directory_that_lost_something_or_belongs_elsewhere_is_refused()
     assert!(matches!(open(config.clone()), Some(Error::Locked { .. })));
     cluster.stop_all().await;
 
-    let elsewhere = Config { cluster_id: [9; 16], ..config.clone() };
+    let elsewhere = Config {
+        cluster_id: [9; 16],
+        ..config.clone()
+    };
     assert!(matches!(open(elsewhere), Some(Error::WrongCluster { .. })));
-    let other = Config { id: 2, initial_voters: vec![2], ..config.clone() };
+    let other = Config {
+        id: 2,
+        initial_voters: vec![2],
+        ..config.clone()
+    };
     assert!(matches!(open(other), Some(Error::WrongMember { .. })));
 
     let wal = config.dir.join("wal").join("00000000000000000001.wal");
@@ -206,9 +249,15 @@ async fn b4_b5_a_directory_that_lost_something_or_belongs_elsewhere_is_refused()
     let mut cut = good.clone();
     cut[4096 + 600..].fill(0);
     std::fs::write(&wal, &cut).expect("write");
-    assert!(matches!(open(config.clone()), Some(Error::Amnesia { .. })), "log cut short");
+    assert!(
+        matches!(open(config.clone()), Some(Error::Amnesia { .. })),
+        "log cut short"
+    );
     std::fs::remove_file(&wal).expect("remove");
-    assert!(matches!(open(config.clone()), Some(Error::Amnesia { .. })), "log gone");
+    assert!(
+        matches!(open(config.clone()), Some(Error::Amnesia { .. })),
+        "log gone"
+    );
     std::fs::write(&wal, &good).expect("write");
 
     let superblock = config.dir.join("superblock");
@@ -227,11 +276,20 @@ async fn proposals_of_a_bad_size_and_those_after_the_end_are_told_apart() {
     let handle = cluster.handle(1);
     for size in [0, 1_001] {
         let refused = handle.propose(Bytes::from(vec![1; size])).await;
-        assert_eq!(refused, Err(ProposeError::BadSize { bytes: size, limit: 1_000 }));
+        assert_eq!(
+            refused,
+            Err(ProposeError::BadSize {
+                bytes: size,
+                limit: 1_000
+            })
+        );
     }
     cluster.write(1, 1).await;
     cluster.stop_all().await;
     handle.shutdown().await;
-    assert_eq!(handle.propose(Bytes::from_static(b"x")).await, Err(ProposeError::Stopped));
+    assert_eq!(
+        handle.propose(Bytes::from_static(b"x")).await,
+        Err(ProposeError::Stopped)
+    );
     assert!(handle.status().stopped);
 }

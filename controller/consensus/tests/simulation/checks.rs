@@ -35,19 +35,40 @@ impl Checks {
 
     /// A5, A6: what one member applies at an index, every member applies there, in every life.
     pub fn applied(&mut self, id: u64, index: u64, term: u64, data: &[u8]) {
-        let known = self.applied.entry(index).or_insert_with(|| (term, data.to_vec()));
-        assert_eq!(*known, (term, data.to_vec()), "member {id} applied something else at {index}");
+        let known = self
+            .applied
+            .entry(index)
+            .or_insert_with(|| (term, data.to_vec()));
+        assert_eq!(
+            *known,
+            (term, data.to_vec()),
+            "member {id} applied something else at {index}"
+        );
     }
 
     pub fn wrote(&mut self, began: u64, ended: u64, index: u64, data: Vec<u8>) {
         let applied = self.applied.get(&index).map(|(_, data)| data);
-        assert_eq!(applied, Some(&data), "acknowledged at {index} without being applied there");
+        assert_eq!(
+            applied,
+            Some(&data),
+            "acknowledged at {index} without being applied there"
+        );
         self.acknowledged.insert(index, data);
-        self.done.push(Done { began, ended, revision: index, write: true });
+        self.done.push(Done {
+            began,
+            ended,
+            revision: index,
+            write: true,
+        });
     }
 
     pub fn read(&mut self, began: u64, ended: u64, revision: u64) {
-        self.done.push(Done { began, ended, revision, write: false });
+        self.done.push(Done {
+            began,
+            ended,
+            revision,
+            write: false,
+        });
     }
 
     /// The proposer was told "nothing was done".
@@ -66,10 +87,17 @@ impl Checks {
     /// A1: every acknowledged write is in the final log. Refused ones are not.
     pub fn check_log(&self, log: &BTreeMap<u64, Vec<u8>>) {
         for (index, data) in &self.acknowledged {
-            assert_eq!(log.get(index), Some(data), "acknowledged write at {index} is lost");
+            assert_eq!(
+                log.get(index),
+                Some(data),
+                "acknowledged write at {index} is lost"
+            );
         }
         for data in &self.refused {
-            assert!(!log.values().any(|found| found == data), "a refused write took effect");
+            assert!(
+                !log.values().any(|found| found == data),
+                "a refused write took effect"
+            );
         }
     }
 
@@ -87,9 +115,17 @@ impl Checks {
                 at += 1;
             }
             if done.write {
-                assert!(done.revision > newest, "write {} after {newest}", done.revision);
+                assert!(
+                    done.revision > newest,
+                    "write {} after {newest}",
+                    done.revision
+                );
             } else {
-                assert!(done.revision >= newest, "stale read: {} after {newest}", done.revision);
+                assert!(
+                    done.revision >= newest,
+                    "stale read: {} after {newest}",
+                    done.revision
+                );
             }
         }
     }

@@ -14,10 +14,15 @@ const TROUBLE_MS: u64 = 15_000;
 const QUIET_MS: u64 = 5_000;
 
 fn seeds(default: u64) -> Vec<u64> {
-    match std::env::var("NUBE_SEED").ok().and_then(|seed| seed.parse().ok()) {
+    match std::env::var("NUBE_SEED")
+        .ok()
+        .and_then(|seed| seed.parse().ok())
+    {
         Some(seed) => vec![seed],
         None => {
-            let count = std::env::var("NUBE_SEEDS").ok().and_then(|n| n.parse().ok());
+            let count = std::env::var("NUBE_SEEDS")
+                .ok()
+                .and_then(|n| n.parse().ok());
             (1..=count.unwrap_or(default)).collect()
         }
     }
@@ -29,7 +34,10 @@ struct Named(u64);
 impl Drop for Named {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!("replay: NUBE_SEED={} cargo test -p nube-consensus --test simulation", self.0);
+            eprintln!(
+                "replay: NUBE_SEED={} cargo test -p nube-consensus --test simulation",
+                self.0
+            );
         }
     }
 }
@@ -62,7 +70,14 @@ fn a1_a2_a6_hold_under_loss_reordering_duplication_partitions_crashes_and_pauses
 fn a7_membership_changes_under_faults_keep_every_promise() {
     let mut changes = 0;
     for seed in seeds(25) {
-        changes += run(seed, Faults { membership: true, ..Faults::all() }).changes_done;
+        changes += run(
+            seed,
+            Faults {
+                membership: true,
+                ..Faults::all()
+            },
+        )
+        .changes_done;
     }
     eprintln!("{changes} membership changes");
     assert!(changes > 0);
@@ -71,7 +86,10 @@ fn a7_membership_changes_under_faults_keep_every_promise() {
 #[test]
 fn a4_the_same_seed_gives_the_same_trace() {
     for seed in seeds(6) {
-        let faults = Faults { membership: true, ..Faults::all() };
+        let faults = Faults {
+            membership: true,
+            ..Faults::all()
+        };
         let (first, second) = (run(seed, faults).trace(), run(seed, faults).trace());
         assert_eq!(first, second, "seed {seed}");
     }
@@ -85,7 +103,11 @@ fn a10_a_killed_leader_is_replaced_within_a_second_and_a_quiet_cluster_keeps_its
         world.run_for(3_000);
         let (old, term) = world.leader().expect("a leader in a quiet cluster");
         world.run_for(5_000);
-        assert_eq!(world.leader(), Some((old, term)), "no change without a cause");
+        assert_eq!(
+            world.leader(),
+            Some((old, term)),
+            "no change without a cause"
+        );
         world.crash(old);
         world.run_for(1_200);
         let (new, _) = world.leader().expect("a new leader within 1.2 s");

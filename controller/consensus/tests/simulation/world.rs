@@ -30,11 +30,19 @@ pub struct Faults {
 
 impl Faults {
     pub fn all() -> Self {
-        Self { network: true, crashes: true, membership: false }
+        Self {
+            network: true,
+            crashes: true,
+            membership: false,
+        }
     }
 
     pub fn none() -> Self {
-        Self { network: false, crashes: false, membership: false }
+        Self {
+            network: false,
+            crashes: false,
+            membership: false,
+        }
     }
 }
 
@@ -74,14 +82,37 @@ struct Node {
 }
 
 enum Event {
-    Tick { node: usize, life: u64 },
-    Message { node: usize, from: u64, bytes: Bytes },
-    Snapshot { node: usize, from: u64, bytes: Bytes, index: u64, body: Register },
-    Report { node: usize, life: u64, to: u64, delivered: bool },
-    DiskDone { node: usize, life: u64 },
+    Tick {
+        node: usize,
+        life: u64,
+    },
+    Message {
+        node: usize,
+        from: u64,
+        bytes: Bytes,
+    },
+    Snapshot {
+        node: usize,
+        from: u64,
+        bytes: Bytes,
+        index: u64,
+        body: Register,
+    },
+    Report {
+        node: usize,
+        life: u64,
+        to: u64,
+        delivered: bool,
+    },
+    DiskDone {
+        node: usize,
+        life: u64,
+    },
     Client,
     Trouble,
-    Restart { node: usize },
+    Restart {
+        node: usize,
+    },
     Mend,
 }
 
@@ -153,8 +184,12 @@ impl World {
     /// The member that leads in the highest term, and that term.
     pub fn leader(&self) -> Option<(u64, u64)> {
         let running = self.nodes.iter().filter_map(|node| node.core.as_ref());
-        let leads = running.map(Core::status).filter(|s| s.role == Role::Leader && s.leader_ready);
-        leads.max_by_key(|status| status.term).map(|status| (status.id, status.term))
+        let leads = running
+            .map(Core::status)
+            .filter(|s| s.role == Role::Leader && s.leader_ready);
+        leads
+            .max_by_key(|status| status.term)
+            .map(|status| (status.id, status.term))
     }
 
     /// Ends all faults: everybody runs and hears everybody.
@@ -197,7 +232,10 @@ impl World {
         for id in members.voters {
             let node = &self.nodes[self.index_of(id)];
             // Clients go on writing: the others may be a few entries behind.
-            assert!(node.register.applied + 30 >= commit, "a10: voter {id} is far behind");
+            assert!(
+                node.register.applied + 30 >= commit,
+                "a10: voter {id} is far behind"
+            );
             for (index, data) in &node.register.log {
                 assert_eq!(log.get(index).unwrap_or(data), data);
             }
@@ -205,14 +243,18 @@ impl World {
     }
 
     fn index_of(&self, id: u64) -> usize {
-        self.nodes.iter().position(|node| node.id == id).expect("a member")
+        self.nodes
+            .iter()
+            .position(|node| node.id == id)
+            .expect("a member")
     }
 
     fn after(&mut self, ms: u64, event: Event) {
         self.sequence += 1;
         let key = self.sequence as usize;
         self.payloads.insert(key, event);
-        self.events.push(Reverse((self.now + ms, self.sequence, key)));
+        self.events
+            .push(Reverse((self.now + ms, self.sequence, key)));
     }
 
     fn note(&mut self, what: &str, a: u64, b: u64) {
@@ -229,7 +271,12 @@ impl World {
                 self.when_awake(node, |event| event, Event::Message { node, from, bytes });
             }
             event @ Event::Snapshot { node, .. } => self.when_awake(node, |event| event, event),
-            Event::Report { node, life, to, delivered } => {
+            Event::Report {
+                node,
+                life,
+                to,
+                delivered,
+            } => {
                 self.input(node, life, Input::SnapshotReport { to, delivered });
             }
             Event::DiskDone { node, life } => self.disk_done(node, life),
@@ -256,7 +303,13 @@ impl World {
                 self.note("message", self.nodes[node].id, bytes.len() as u64);
                 self.input(node, life, Input::Message { from, bytes });
             }
-            Event::Snapshot { from, bytes, index, body, .. } => {
+            Event::Snapshot {
+                from,
+                bytes,
+                index,
+                body,
+                ..
+            } => {
                 self.nodes[node].bodies.insert(index, body);
                 self.input(node, life, Input::SnapshotArrived { from, bytes });
             }
@@ -286,7 +339,10 @@ impl World {
         if node.register.applied < recovered.snapshot.index {
             node.register = match node.bodies.get(&recovered.snapshot.index) {
                 Some(body) => body.clone(),
-                None => Register { applied: recovered.snapshot.index, ..Register::default() },
+                None => Register {
+                    applied: recovered.snapshot.index,
+                    ..Register::default()
+                },
             };
         }
         node.snapshot = recovered.snapshot.index;
@@ -394,7 +450,11 @@ impl World {
         let at = self.random.random_range(0..self.nodes.len());
         let leader = self.leader().map(|(id, _)| self.index_of(id));
         // Most writes go to the leader, some to whoever: those must be refused.
-        let at = if self.random.random_bool(0.8) { leader.unwrap_or(at) } else { at };
+        let at = if self.random.random_bool(0.8) {
+            leader.unwrap_or(at)
+        } else {
+            at
+        };
         let write = self.random.random_bool(0.6);
         let count = self.random.random_range(1..4);
         if self.nodes[at].core.is_none() || self.nodes[at].paused_until > self.now {
@@ -408,7 +468,13 @@ impl World {
             let mut proposals = Vec::new();
             for ticket in tickets {
                 let data = format!("write {}", ticket.0).into_bytes();
-                node.waiting.insert(ticket, Waiting::Write { began, data: data.clone() });
+                node.waiting.insert(
+                    ticket,
+                    Waiting::Write {
+                        began,
+                        data: data.clone(),
+                    },
+                );
                 proposals.push((ticket, Bytes::from(data)));
             }
             self.input(at, life, Input::Propose(proposals));
@@ -433,7 +499,9 @@ impl World {
     /// Drains until nothing is left to do, as the driver would.
     fn settle(&mut self, at: usize) {
         loop {
-            let Some(core) = &mut self.nodes[at].core else { return };
+            let Some(core) = &mut self.nodes[at].core else {
+                return;
+            };
             let output = core.drain();
             let more = output.more || output.applied_to.is_some();
             self.perform(at, output);
@@ -456,17 +524,25 @@ impl World {
         if let Some(meta) = output.restore {
             self.snapshots_installed += 1;
             let node = &mut self.nodes[at];
-            node.register = node.bodies.get(&meta.index).expect("the body came first").clone();
+            node.register = node
+                .bodies
+                .get(&meta.index)
+                .expect("the body came first")
+                .clone();
             node.register.applied = meta.index;
             node.snapshot = meta.index;
         }
         let id = self.nodes[at].id;
         let mut written = Vec::new();
         for entry in output.committed {
-            self.checks.applied(id, entry.index, entry.term, &entry.data);
+            self.checks
+                .applied(id, entry.index, entry.term, &entry.data);
             self.note("apply", id, entry.index);
             let register = &mut self.nodes[at].register;
-            assert!(entry.index > register.applied, "applied twice or out of order");
+            assert!(
+                entry.index > register.applied,
+                "applied twice or out of order"
+            );
             register.applied = entry.index;
             register.revision = entry.index;
             register.log.insert(entry.index, entry.data);
@@ -500,7 +576,9 @@ impl World {
             self.checks.role(id, role.role, role.term);
             self.note("role", id, role.term);
         }
-        self.nodes[at].confirmed.extend(output.reads.iter().map(|(ticket, index)| (*index, *ticket)));
+        self.nodes[at]
+            .confirmed
+            .extend(output.reads.iter().map(|(ticket, index)| (*index, *ticket)));
         for (ticket, _) in output.failed_reads {
             self.nodes[at].waiting.remove(&ticket);
         }
@@ -530,7 +608,9 @@ impl World {
         if !caught_up || !(due || (wanted && applied > node.snapshot)) {
             return;
         }
-        let Some(meta) = core.snapshot_meta_at(applied) else { return };
+        let Some(meta) = core.snapshot_meta_at(applied) else {
+            return;
+        };
         node.bodies.insert(applied, node.register.clone());
         node.snapshot = applied;
         core.step(Input::SnapshotReady(meta));
@@ -553,7 +633,9 @@ impl World {
         if node.life != life {
             return;
         }
-        let Some(work) = node.disk.pop_front() else { return };
+        let Some(work) = node.disk.pop_front() else {
+            return;
+        };
         match work {
             Work::Persist(Persist { batch, messages }) => {
                 node.storage.append(&batch).expect("memory");
@@ -581,11 +663,25 @@ impl World {
             let delivered = !lost && body.is_some() && self.nodes[to].core.is_some();
             if let Some(body) = body.filter(|_| delivered) {
                 let (bytes, index) = (message.bytes, meta.index);
-                self.after(ms, Event::Snapshot { node: to, from, bytes, index, body });
+                self.after(
+                    ms,
+                    Event::Snapshot {
+                        node: to,
+                        from,
+                        bytes,
+                        index,
+                        body,
+                    },
+                );
             }
             // One report in ten is lost, and the timeout must do.
             if self.random.random_bool(0.9) {
-                let report = Event::Report { node: at, life, to: message.to, delivered };
+                let report = Event::Report {
+                    node: at,
+                    life,
+                    to: message.to,
+                    delivered,
+                };
                 self.after(ms + 1, report);
             }
             return;
@@ -594,11 +690,22 @@ impl World {
             return;
         }
         let wild = self.faults.network && !self.quiet;
-        let copies = if wild && self.random.random_bool(0.03) { 2 } else { 1 };
+        let copies = if wild && self.random.random_bool(0.03) {
+            2
+        } else {
+            1
+        };
         for _ in 0..copies {
             let slow = wild && self.random.random_bool(0.05);
             let ms = self.random.random_range(1..if slow { 400 } else { 6 });
-            self.after(ms, Event::Message { node: to, from, bytes: message.bytes.clone() });
+            self.after(
+                ms,
+                Event::Message {
+                    node: to,
+                    from,
+                    bytes: message.bytes.clone(),
+                },
+            );
         }
     }
 }
@@ -611,7 +718,13 @@ impl Node {
             life: 0,
             core: None,
             storage: MemoryStorage::form(voters),
-            bodies: BTreeMap::from([(1, Register { applied: 1, ..Register::default() })]),
+            bodies: BTreeMap::from([(
+                1,
+                Register {
+                    applied: 1,
+                    ..Register::default()
+                },
+            )]),
             disk: VecDeque::new(),
             disk_busy_until: 0,
             paused_until: 0,

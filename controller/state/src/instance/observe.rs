@@ -114,15 +114,15 @@ fn see_stopping(instance: &mut Instance, observed: &Observed, owed: bool) {
 
 fn see_running(state: &mut State, instance: &mut Instance, observed: &Observed, current: bool) {
     match observed.state {
-        InstanceState::Pending | InstanceState::Starting => {
-            // Running: a reboot; between two boots the machine stays rented.
+        // Running: a reboot; between two boots the machine stays rented.
+        InstanceState::Pending | InstanceState::Starting
             if !matches!(
                 instance.state,
                 InstanceState::Running | InstanceState::Failed
-            ) {
-                instance.state = InstanceState::Starting;
-                instance.stage = observed.stage;
-            }
+            ) =>
+        {
+            instance.state = InstanceState::Starting;
+            instance.stage = observed.stage;
         }
         InstanceState::Running if current || instance.is_metered(state) => {
             instance.state = InstanceState::Running;

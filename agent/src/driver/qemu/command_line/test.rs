@@ -1,3 +1,5 @@
+//! The arguments as golden files, and what must never be among them.
+
 use std::net::Ipv4Addr;
 use std::path::Path;
 
@@ -109,7 +111,12 @@ fn a_command_line_is_one_element_and_printable() {
         .expect("appended");
     assert_eq!(line[at + 1], "console=ttyS0 root=/dev/vda rw, quiet");
 
-    for bad in ["a\nb", "a\0b", "caf\u{e9}", &"x".repeat(CMDLINE_BYTES_MAX + 1)] {
+    for bad in [
+        "a\nb",
+        "a\0b",
+        "caf\u{e9}",
+        &"x".repeat(CMDLINE_BYTES_MAX + 1),
+    ] {
         let mut spec = spec.clone();
         spec.image.boot.as_mut().expect("direct").cmdline = bad.to_owned();
         let result = arguments(&spec, Accelerator::Tcg, &descriptors(&spec));

@@ -141,13 +141,23 @@ pub(super) fn decode(segment: u64, bytes: &[u8]) -> Option<Read> {
         2 => Body::Entry(entry(index, term, EntryKind::Membership, payload)),
         3 => {
             let vote = u64::from_le_bytes(payload.try_into().ok()?);
-            Body::HardState(HardState { term, vote, commit: index })
+            Body::HardState(HardState {
+                term,
+                vote,
+                commit: index,
+            })
         }
         4 => Body::Truncate(index),
-        5 => Body::SnapshotMark(SnapshotMeta { index, term, membership: read_members(payload)? }),
-        6 => {
-            Body::SnapshotInstalled(SnapshotMeta { index, term, membership: read_members(payload)? })
-        }
+        5 => Body::SnapshotMark(SnapshotMeta {
+            index,
+            term,
+            membership: read_members(payload)?,
+        }),
+        6 => Body::SnapshotInstalled(SnapshotMeta {
+            index,
+            term,
+            membership: read_members(payload)?,
+        }),
         7 => Body::Life(index),
         8 => Body::SyncPoint,
         _ => return None,
@@ -162,7 +172,12 @@ pub(super) fn decode(segment: u64, bytes: &[u8]) -> Option<Read> {
 }
 
 fn entry(index: u64, term: u64, kind: EntryKind, data: &[u8]) -> LogEntry {
-    LogEntry { index, term, kind, data: data.to_vec() }
+    LogEntry {
+        index,
+        term,
+        kind,
+        data: data.to_vec(),
+    }
 }
 
 fn members(membership: &Membership) -> Vec<u8> {
@@ -183,7 +198,10 @@ fn read_members(payload: &[u8]) -> Option<Membership> {
         return None;
     }
     let mut ids = ids.chunks_exact(8).map(|id| u64_at(id, 0));
-    Some(Membership { voters: ids.by_ref().take(voters).collect(), learners: ids.collect() })
+    Some(Membership {
+        voters: ids.by_ref().take(voters).collect(),
+        learners: ids.collect(),
+    })
 }
 
 fn u32_at(bytes: &[u8], at: usize) -> u32 {
@@ -191,7 +209,11 @@ fn u32_at(bytes: &[u8], at: usize) -> u32 {
 }
 
 fn u64_at(bytes: &[u8], at: usize) -> u64 {
-    u64::from_le_bytes(bytes[at..at + 8].try_into().expect("a range of eight bytes"))
+    u64::from_le_bytes(
+        bytes[at..at + 8]
+            .try_into()
+            .expect("a range of eight bytes"),
+    )
 }
 
 #[cfg(test)]
@@ -202,12 +224,19 @@ mod test {
         let meta = SnapshotMeta {
             index: 9,
             term: 2,
-            membership: Membership { voters: vec![1, 2, 3], learners: vec![4] },
+            membership: Membership {
+                voters: vec![1, 2, 3],
+                learners: vec![4],
+            },
         };
         vec![
             Body::Entry(entry(5, 2, EntryKind::Normal, b"hello")),
             Body::Entry(entry(6, 2, EntryKind::Membership, b"")),
-            Body::HardState(HardState { term: 2, vote: 3, commit: 4 }),
+            Body::HardState(HardState {
+                term: 2,
+                vote: 3,
+                commit: 4,
+            }),
             Body::Truncate(5),
             Body::SnapshotMark(meta.clone()),
             Body::SnapshotInstalled(meta),
@@ -218,7 +247,11 @@ mod test {
 
     #[test]
     fn every_kind_of_record_survives_its_bytes() {
-        let place = Place { segment: 7, previous_crc: 11, group: 13 };
+        let place = Place {
+            segment: 7,
+            previous_crc: 11,
+            group: 13,
+        };
         for body in all_kinds() {
             let mut bytes = Vec::new();
             let crc = body.encode(place, &mut bytes);
@@ -231,7 +264,11 @@ mod test {
 
     #[test]
     fn b1_a_record_of_another_life_or_with_any_flipped_bit_is_no_record() {
-        let place = Place { segment: 7, previous_crc: 11, group: 13 };
+        let place = Place {
+            segment: 7,
+            previous_crc: 11,
+            group: 13,
+        };
         for body in all_kinds() {
             let mut bytes = Vec::new();
             body.encode(place, &mut bytes);

@@ -67,15 +67,23 @@ pub(super) struct Replayed {
 pub(super) fn read(dir: &Path, owner: Owner, mark: Option<Mark>) -> Result<Replayed, Error> {
     let numbers = segment::list(dir)?;
     let Some(&first) = numbers.first() else {
-        return Err(Error::Amnesia { reason: format!("no log segments in `{}`", dir.display()) });
+        return Err(Error::Amnesia {
+            reason: format!("no log segments in `{}`", dir.display()),
+        });
     };
-    if numbers.iter().zip(first..).any(|(found, expected)| *found != expected) {
+    if numbers
+        .iter()
+        .zip(first..)
+        .any(|(found, expected)| *found != expected)
+    {
         return Err(files::damaged(dir, "a log segment is missing"));
     }
     let mut walk = Walk::new(mark);
     let mut next = Some(load(dir, owner, first)?);
     for number in numbers.iter().copied() {
-        let Some((header, bytes, path)) = next.take() else { break };
+        let Some((header, bytes, path)) = next.take() else {
+            break;
+        };
         if numbers.last() != Some(&number) {
             next = Some(load(dir, owner, number + 1)?);
         }
@@ -98,10 +106,16 @@ fn load(dir: &Path, owner: Owner, number: u64) -> Result<Loaded, Error> {
         });
     }
     if header.owner.id != owner.id {
-        return Err(Error::WrongMember { expected: owner.id, found: header.owner.id });
+        return Err(Error::WrongMember {
+            expected: owner.id,
+            found: header.owner.id,
+        });
     }
     if header.number != number {
-        return Err(files::damaged(&path, "segment has another number than its name"));
+        return Err(files::damaged(
+            &path,
+            "segment has another number than its name",
+        ));
     }
     Ok((header, bytes, path))
 }
@@ -139,7 +153,10 @@ impl Walk {
         if self.segments.is_empty() {
             self.state.last_index = header.last_index;
         } else if header.chain != self.end.chain || header.last_index != self.state.last_index {
-            return Err(files::damaged(path, "segment does not continue the one before"));
+            return Err(files::damaged(
+                path,
+                "segment does not continue the one before",
+            ));
         }
         self.end = Mark {
             segment: header.number,
@@ -150,11 +167,16 @@ impl Walk {
         if self.segments.is_empty() {
             self.next_group = header.group;
         }
-        self.segments.push(Found { path: path.to_owned(), max_index: 0 });
+        self.segments.push(Found {
+            path: path.to_owned(),
+            max_index: 0,
+        });
         self.look_for_mark();
         while Some(self.end.offset) != end {
             let at = self.end.offset as usize;
-            let read = bytes.get(at..).and_then(|rest| record::decode(header.number, rest));
+            let read = bytes
+                .get(at..)
+                .and_then(|rest| record::decode(header.number, rest));
             match read {
                 Some(read) if read.previous_crc == self.end.chain => self.take(read, path)?,
                 _ if end.is_some() => {
@@ -196,7 +218,10 @@ impl Walk {
     /// a recycled file, a torn write, or damage.
     fn judge_tail(&self, number: u64, path: &Path, bytes: &[u8]) -> Result<(), Error> {
         let mut at = self.end.offset as usize + 8;
-        while let Some(rest) = bytes.get(at..).filter(|rest| rest.len() >= record::HEADER_BYTES) {
+        while let Some(rest) = bytes
+            .get(at..)
+            .filter(|rest| rest.len() >= record::HEADER_BYTES)
+        {
             // The bad record is of `next_group`, for it follows the last good one. A record of a
             // later group was written after the bad one had been synced.
             if let Some(read) = record::decode(number, rest)
@@ -204,7 +229,10 @@ impl Walk {
             {
                 return Err(files::damaged(
                     path,
-                    format!("bad record at offset {} before an intact one", self.end.offset),
+                    format!(
+                        "bad record at offset {} before an intact one",
+                        self.end.offset
+                    ),
                 ));
             }
             at += 8;
@@ -229,8 +257,15 @@ impl Walk {
             });
         }
         let mut state = self.state;
-        state.check().map_err(|reason| files::damaged(dir, reason))?;
-        Ok(Replayed { state, segments: self.segments, end: self.end, next_group: self.next_group })
+        state
+            .check()
+            .map_err(|reason| files::damaged(dir, reason))?;
+        Ok(Replayed {
+            state,
+            segments: self.segments,
+            end: self.end,
+            next_group: self.next_group,
+        })
     }
 }
 
@@ -268,9 +303,15 @@ impl LogState {
 
     /// What must hold for the whole, and the clean-up of a torn last batch.
     fn check(&mut self) -> Result<(), String> {
-        let first = self.entries.front().map_or(self.last_index + 1, |entry| entry.index);
+        let first = self
+            .entries
+            .front()
+            .map_or(self.last_index + 1, |entry| entry.index);
         if first > self.snapshot.index + 1 {
-            return Err(format!("gap between snapshot {} and entry {first}", self.snapshot.index));
+            return Err(format!(
+                "gap between snapshot {} and entry {first}",
+                self.snapshot.index
+            ));
         }
         if self.last_index < self.snapshot.index.max(self.synced_commit) {
             return Err(format!(
@@ -280,11 +321,21 @@ impl LogState {
         }
         // The hard state is written before the entries of its batch, so a torn batch may have a
         // commit index above its entries. They were never acknowledged; the leader sends again.
-        self.hard_state.commit = self.hard_state.commit.clamp(self.snapshot.index, self.last_index);
+        self.hard_state.commit = self
+            .hard_state
+            .commit
+            .clamp(self.snapshot.index, self.last_index);
         // Entries carry the term of a leader we followed; our own term is never below it.
-        let last_term = self.entries.back().map_or(self.snapshot.term, |entry| entry.term);
+        let last_term = self
+            .entries
+            .back()
+            .map_or(self.snapshot.term, |entry| entry.term);
         if self.hard_state.term < last_term {
-            self.hard_state = HardState { term: last_term, vote: 0, ..self.hard_state };
+            self.hard_state = HardState {
+                term: last_term,
+                vote: 0,
+                ..self.hard_state
+            };
         }
         Ok(())
     }

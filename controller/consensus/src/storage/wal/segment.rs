@@ -51,9 +51,14 @@ impl Header {
         out.extend_from_slice(&FORMAT.to_le_bytes());
         out.extend_from_slice(&self.chain.to_le_bytes());
         out.extend_from_slice(&self.owner.cluster_id);
-        for number in
-            [self.owner.id, self.number, self.previous_end, self.last_index, self.group, RECORDS_AT]
-        {
+        for number in [
+            self.owner.id,
+            self.number,
+            self.previous_end,
+            self.last_index,
+            self.group,
+            RECORDS_AT,
+        ] {
             out.extend_from_slice(&number.to_le_bytes());
         }
         let crc = crc32fast::hash(&out);
@@ -63,7 +68,9 @@ impl Header {
 
     pub(super) fn decode(path: &Path, bytes: &[u8]) -> Result<Self, Error> {
         let bad = |reason: &str| files::damaged(path, reason);
-        let bytes = bytes.get(..HEADER_BYTES).ok_or_else(|| bad("segment header is cut"))?;
+        let bytes = bytes
+            .get(..HEADER_BYTES)
+            .ok_or_else(|| bad("segment header is cut"))?;
         let (covered, crc) = bytes.split_at(HEADER_BYTES - 4);
         if &covered[..8] != MAGIC {
             return Err(bad("not a log segment"));
@@ -75,7 +82,11 @@ impl Header {
         }
         if u32_at(8) != FORMAT {
             let path = path.to_owned();
-            return Err(Error::UnknownFormat { path, found: u32_at(8), known: FORMAT });
+            return Err(Error::UnknownFormat {
+                path,
+                found: u32_at(8),
+                known: FORMAT,
+            });
         }
         Ok(Self {
             owner: Owner {
@@ -130,7 +141,13 @@ impl Spares {
                 files::remove(&path)?;
             }
         }
-        Ok(Self { dir: dir.to_owned(), segment_bytes, ready, filling: None, named: 0 })
+        Ok(Self {
+            dir: dir.to_owned(),
+            segment_bytes,
+            ready,
+            filling: None,
+            named: 0,
+        })
     }
 
     fn name(&mut self) -> PathBuf {

@@ -7,19 +7,35 @@ use proptest::prelude::*;
 use super::*;
 use crate::entry::{EntryKind, Membership};
 
-const OWNER: Owner = Owner { cluster_id: [5; 16], id: 1 };
+const OWNER: Owner = Owner {
+    cluster_id: [5; 16],
+    id: 1,
+};
 const SEGMENT: u64 = 64 << 10;
 
 fn entry(index: u64, term: u64, bytes: usize) -> LogEntry {
-    let data = (0..bytes).map(|at| (index as u8).wrapping_mul(31) ^ (at as u8)).collect();
-    LogEntry { index, term, kind: EntryKind::Normal, data }
+    let data = (0..bytes)
+        .map(|at| (index as u8).wrapping_mul(31) ^ (at as u8))
+        .collect();
+    LogEntry {
+        index,
+        term,
+        kind: EntryKind::Normal,
+        data,
+    }
 }
 
 fn create(dir: &Path) -> Wal {
     let empty = SnapshotMeta::default();
-    let mut wal =
-        Wal::create(dir, OWNER, SEGMENT, Space::default(), &empty, HardState::default())
-            .expect("create");
+    let mut wal = Wal::create(
+        dir,
+        OWNER,
+        SEGMENT,
+        Space::default(),
+        &empty,
+        HardState::default(),
+    )
+    .expect("create");
     wal.sync().expect("sync");
     wal
 }
@@ -29,7 +45,11 @@ fn open(dir: &Path, mark: Option<Mark>) -> Result<(Wal, LogState), Error> {
 }
 
 fn segment_files(dir: &Path) -> Vec<PathBuf> {
-    segment::list(dir).expect("list").into_iter().map(|n| segment::path_of(dir, n)).collect()
+    segment::list(dir)
+        .expect("list")
+        .into_iter()
+        .map(|n| segment::path_of(dir, n))
+        .collect()
 }
 
 #[test]
@@ -39,17 +59,33 @@ fn what_was_appended_reads_back_across_segments_and_overwrites() {
     for index in 1..=300 {
         wal.append(&[entry(index, 1, 900)]).expect("append");
     }
-    wal.append(&[entry(250, 2, 10), entry(251, 2, 10)]).expect("overwrite");
-    wal.set_hard_state(HardState { term: 2, vote: 3, commit: 249 }).expect("hard state");
+    wal.append(&[entry(250, 2, 10), entry(251, 2, 10)])
+        .expect("overwrite");
+    wal.set_hard_state(HardState {
+        term: 2,
+        vote: 3,
+        commit: 249,
+    })
+    .expect("hard state");
     let mark = wal.sync().expect("sync");
     assert!(segment_files(dir.path()).len() > 3);
     drop(wal);
     let (_, state) = open(dir.path(), Some(mark)).expect("open");
     assert_eq!(state.last_index, 251);
-    assert_eq!(state.hard_state, HardState { term: 2, vote: 3, commit: 249 });
+    assert_eq!(
+        state.hard_state,
+        HardState {
+            term: 2,
+            vote: 3,
+            commit: 249
+        }
+    );
     for (found, index) in state.entries.iter().zip(1..) {
-        let expected =
-            if index < 250 { entry(index, 1, 900) } else { entry(index, 2, 10) };
+        let expected = if index < 250 {
+            entry(index, 1, 900)
+        } else {
+            entry(index, 2, 10)
+        };
         assert_eq!(*found, expected);
     }
 }
@@ -71,19 +107,35 @@ fn scene() -> Scene {
         wal.sync().expect("sync");
     }
     let synced = wal.end;
-    wal.set_hard_state(HardState { term: 1, vote: 1, commit: 5 }).expect("hard state");
-    wal.append(&[entry(6, 1, 33), entry(7, 1, 64), entry(8, 1, 7)]).expect("append");
+    wal.set_hard_state(HardState {
+        term: 1,
+        vote: 1,
+        commit: 5,
+    })
+    .expect("hard state");
+    wal.append(&[entry(6, 1, 33), entry(7, 1, 64), entry(8, 1, 7)])
+        .expect("append");
     wal.flush().expect("flush");
     let end = wal.end.offset;
     drop(wal);
     let path = segment::path_of(dir.path(), 1);
     let bytes = std::fs::read(&path).expect("read");
-    Scene { dir, path, bytes, synced, end }
+    Scene {
+        dir,
+        path,
+        bytes,
+        synced,
+        end,
+    }
 }
 
 /// Every entry read must be one that was written.
 fn assert_true_prefix(state: &LogState, at_least: u64) {
-    assert!(state.last_index >= at_least && state.last_index <= 8, "{}", state.last_index);
+    assert!(
+        state.last_index >= at_least && state.last_index <= 8,
+        "{}",
+        state.last_index
+    );
     let sizes = [40, 40, 40, 40, 40, 33, 64, 7];
     for (found, index) in state.entries.iter().zip(1_u64..) {
         assert_eq!(*found, entry(index, 1, sizes[index as usize - 1]));
@@ -128,7 +180,10 @@ fn b1_every_flipped_bit_is_cut_as_tail_or_refused_and_never_a_wrong_entry() {
             std::fs::write(&scene.path, &bad).expect("write");
             match open(scene.dir.path(), Some(scene.synced)) {
                 Ok((_, state)) => {
-                    assert!(at as u64 >= scene.synced.offset, "flip at {at} went unnoticed");
+                    assert!(
+                        at as u64 >= scene.synced.offset,
+                        "flip at {at} went unnoticed"
+                    );
                     assert_true_prefix(&state, 5);
                     cut_off += 1;
                 }
@@ -151,7 +206,10 @@ fn b1_without_a_mark_a_later_sync_group_still_proves_damage() {
     let mut bad = scene.bytes.clone();
     bad[middle] ^= 1;
     std::fs::write(&scene.path, &bad).expect("write");
-    assert!(matches!(open(scene.dir.path(), None), Err(Error::Damaged { .. })));
+    assert!(matches!(
+        open(scene.dir.path(), None),
+        Err(Error::Damaged { .. })
+    ));
 }
 
 #[test]
@@ -165,15 +223,24 @@ fn b1_damage_in_any_but_the_last_segment_is_never_cut() {
     drop(wal);
     let first = &segment_files(dir.path())[0];
     let good = std::fs::read(first).expect("read");
-    for at in (RECORDS_AT as usize..60_000).step_by(997).chain([0, 20, 50]) {
+    for at in (RECORDS_AT as usize..60_000)
+        .step_by(997)
+        .chain([0, 20, 50])
+    {
         let mut bad = good.clone();
         bad[at] ^= 1;
         std::fs::write(first, &bad).expect("write");
-        assert!(matches!(open(dir.path(), None), Err(Error::Damaged { .. })), "flip at {at}");
+        assert!(
+            matches!(open(dir.path(), None), Err(Error::Damaged { .. })),
+            "flip at {at}"
+        );
     }
     std::fs::write(first, &good).expect("write");
     std::fs::remove_file(&segment_files(dir.path())[1]).expect("remove");
-    assert!(matches!(open(dir.path(), None), Err(Error::Damaged { .. })), "missing segment");
+    assert!(
+        matches!(open(dir.path(), None), Err(Error::Damaged { .. })),
+        "missing segment"
+    );
 }
 
 #[test]
@@ -182,9 +249,18 @@ fn b5_a_log_of_another_member_or_cluster_is_refused() {
     drop(create(dir.path()));
     let open_as = |owner| Wal::open(dir.path(), owner, SEGMENT, Space::default(), None).err();
     let other_member = Owner { id: 2, ..OWNER };
-    assert!(matches!(open_as(other_member), Some(Error::WrongMember { .. })));
-    let other_cluster = Owner { cluster_id: [6; 16], ..OWNER };
-    assert!(matches!(open_as(other_cluster), Some(Error::WrongCluster { .. })));
+    assert!(matches!(
+        open_as(other_member),
+        Some(Error::WrongMember { .. })
+    ));
+    let other_cluster = Owner {
+        cluster_id: [6; 16],
+        ..OWNER
+    };
+    assert!(matches!(
+        open_as(other_cluster),
+        Some(Error::WrongCluster { .. })
+    ));
 }
 
 #[test]
@@ -198,7 +274,12 @@ fn stale_bytes_behind_a_cut_tail_never_come_back() {
     assert_eq!(state.last_index, 5);
     wal.begin_life(2).expect("life");
     // The very same records again, but only the first two of them.
-    wal.set_hard_state(HardState { term: 1, vote: 1, commit: 5 }).expect("hard state");
+    wal.set_hard_state(HardState {
+        term: 1,
+        vote: 1,
+        commit: 5,
+    })
+    .expect("hard state");
     wal.append(&[entry(6, 1, 33)]).expect("append");
     let mark = wal.sync().expect("sync");
     drop(wal);
@@ -212,9 +293,15 @@ fn a_torn_batch_keeps_its_commit_index_inside_the_log() {
     let mut wal = create(dir.path());
     wal.append(&[entry(1, 1, 8)]).expect("append");
     let mark = wal.sync().expect("sync");
-    wal.set_hard_state(HardState { term: 4, vote: 2, commit: 3 }).expect("hard state");
+    wal.set_hard_state(HardState {
+        term: 4,
+        vote: 2,
+        commit: 3,
+    })
+    .expect("hard state");
     let kept = wal.end.offset;
-    wal.append(&[entry(2, 4, 8), entry(3, 4, 8)]).expect("append");
+    wal.append(&[entry(2, 4, 8), entry(3, 4, 8)])
+        .expect("append");
     wal.flush().expect("flush");
     drop(wal);
     let path = segment::path_of(dir.path(), 1);
@@ -222,16 +309,68 @@ fn a_torn_batch_keeps_its_commit_index_inside_the_log() {
     bytes[kept as usize..].fill(0);
     std::fs::write(&path, &bytes).expect("write");
     let (_, state) = open(dir.path(), Some(mark)).expect("open");
-    assert_eq!(state.hard_state, HardState { term: 4, vote: 2, commit: 1 });
+    assert_eq!(
+        state.hard_state,
+        HardState {
+            term: 4,
+            vote: 2,
+            commit: 1
+        }
+    );
+}
+
+#[test]
+fn b3_on_a_full_disk_the_log_waits_says_so_and_goes_on_when_there_is_space() {
+    let dir = tempfile::tempdir().expect("dir");
+    let space = Space::default();
+    let empty = SnapshotMeta::default();
+    let hard_state = HardState::default();
+    let mut wal = Wal::create(
+        dir.path(),
+        OWNER,
+        SEGMENT,
+        space.clone(),
+        &empty,
+        hard_state,
+    )
+    .expect("create");
+    space.pretend_full.store(true, Ordering::Relaxed);
+    let writer = std::thread::spawn(move || {
+        for index in 1..=200 {
+            wal.append(&[entry(index, 1, 900)]).expect("append");
+        }
+        wal.sync().expect("sync")
+    });
+    while !space.full.load(Ordering::Relaxed) {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    assert!(!writer.is_finished());
+    space.pretend_full.store(false, Ordering::Relaxed);
+    let mark = writer.join().expect("no panic");
+    assert!(!space.full.load(Ordering::Relaxed));
+    assert_eq!(
+        open(dir.path(), Some(mark)).expect("open").1.last_index,
+        200
+    );
 }
 
 #[derive(Clone, Debug)]
 enum Step {
-    Append { entries: u64, bytes: usize },
-    Overwrite { back: u64, bytes: usize },
+    Append {
+        entries: u64,
+        bytes: usize,
+    },
+    Overwrite {
+        back: u64,
+        bytes: usize,
+    },
     HardState,
-    Snapshot { back: u64 },
-    Install { ahead: u64 },
+    Snapshot {
+        back: u64,
+    },
+    Install {
+        ahead: u64,
+    },
     Reopen,
     /// Reopen after losing what was written since the last sync.
     Crash,
@@ -271,16 +410,28 @@ impl Model {
         assert_eq!(state.snapshot, self.snapshot);
         assert_eq!(state.last_index, self.last);
         // Compaction drops whole segments: more than the model's entries may still be there.
-        let found: Vec<_> =
-            state.entries.iter().filter(|e| e.index > self.snapshot.index).cloned().collect();
-        let expected: Vec<_> =
-            self.entries.iter().filter(|e| e.index > self.snapshot.index).cloned().collect();
+        let found: Vec<_> = state
+            .entries
+            .iter()
+            .filter(|e| e.index > self.snapshot.index)
+            .cloned()
+            .collect();
+        let expected: Vec<_> = self
+            .entries
+            .iter()
+            .filter(|e| e.index > self.snapshot.index)
+            .cloned()
+            .collect();
         assert_eq!(found, expected);
     }
 }
 
 fn meta(index: u64, term: u64) -> SnapshotMeta {
-    SnapshotMeta { index, term, membership: Membership::of_voters([1, 2, 3]) }
+    SnapshotMeta {
+        index,
+        term,
+        membership: Membership::of_voters([1, 2, 3]),
+    }
 }
 
 fn take(step: &Step, wal: &mut Wal, model: &mut Model) {
@@ -293,15 +444,20 @@ fn take(step: &Step, wal: &mut Wal, model: &mut Model) {
             model.push(&new);
         }
         Step::Overwrite { back, bytes } => {
-            let from = (model.last + 1).saturating_sub(back).max(model.hard_state.commit + 1);
+            let from = (model.last + 1)
+                .saturating_sub(back)
+                .max(model.hard_state.commit + 1);
             model.term += 1;
             let new = [entry(from, model.term, bytes)];
             wal.append(&new).expect("append");
             model.push(&new);
         }
         Step::HardState => {
-            model.hard_state =
-                HardState { term: model.term, vote: model.last % 3, commit: model.last };
+            model.hard_state = HardState {
+                term: model.term,
+                vote: model.last % 3,
+                commit: model.last,
+            };
             wal.set_hard_state(model.hard_state).expect("hard state");
         }
         Step::Snapshot { back } => {

@@ -1,0 +1,129 @@
+//! Where the parts of a local cloud lie, and the record that says what it is.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Context, Error, Result};
+
+/// Marks a directory as a local cloud's; `down --purge` deletes no other.
+const MARKER: &str = "nube.cell";
+
+/// Sizes and names, decided the first time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Cell {
+    /// Eight hexadecimal digits: names bridges and namespaces on this machine.
+    pub id: String,
+    /// How many controllers.
+    pub controllers: u32,
+    /// How many nodes.
+    pub nodes: u32,
+    /// Port of the first controller.
+    pub base_port: u16,
+    /// The nodes' network is 10.213.THIS.0/24.
+    pub subnet_index: u8,
+}
+
+impl Cell {
+    /// Reads the record; `None` when the directory holds no cloud.
+    pub fn read(dir: &Path) -> Result<Option<Self>> {
+        let path = dir.join(MARKER);
+        let text = match fs::read_to_string(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            other => other.context(format!("`{}`", path.display()))?,
+        };
+        let cell: Self = toml::from_str(&text).context(format!("`{}`", path.display()))?;
+        Ok(Some(cell))
+    }
+
+    /// Writes the record, whole or not at all.
+    pub fn write(&self, dir: &Path) -> Result<()> {
+        let (path, fresh) = (dir.join(MARKER), dir.join("nube.cell.new"));
+        let text = toml::to_string(self).context("encoding the cell's record")?;
+        fs::File::create(&fresh)
+            .and_then(|mut file| {
+                file.write_all(text.as_bytes())
+                    .and_then(|()| file.sync_all())
+            })
+            .and_then(|()| fs::rename(&fresh, &path))
+            .context(format!("`{}`", path.display()))
+    }
+
+    /// First address of the nodes' network: agents reach the controllers there.
+    #[must_use]
+    pub fn underlay(&self) -> String {
+        format!("10.213.{}.1", self.subnet_index)
+    }
+
+    /// The nodes' network.
+    #[must_use]
+    pub fn subnet(&self) -> String {
+        format!("10.213.{}.0", self.subnet_index)
+    }
+
+    /// `node-1`, `node-2`, …
+    #[must_use]
+    pub fn node_names(&self) -> Vec<String> {
+        (1..=self.nodes)
+            .map(|number| format!("node-{number}"))
+            .collect()
+    }
+
+    /// `controller-1`, `controller-2`, …
+    #[must_use]
+    pub fn controller_names(&self) -> Vec<String> {
+        (1..=self.controllers)
+            .map(|number| format!("controller-{number}"))
+            .collect()
+    }
+
+    /// Port of a controller, counted from 1.
+    #[must_use]
+    pub fn port(&self, number: u32) -> u16 {
+        self.base_port
+            .saturating_add(u16::try_from(number - 1).unwrap_or(u16::MAX))
+    }
+}
+
+/// A binary that was installed beside this one.
+pub fn binary(name: &str) -> Result<PathBuf> {
+    let own = std::env::current_exe().context("finding this program's own path")?;
+    let path = own.with_file_name(name);
+    if path.exists() {
+        return Ok(path);
+    }
+    Err(Error::failed(format!("`{}` is missing", path.display()))
+        .hint("build or install cloudctl, cloud-controller and cloud-agent together"))
+}
+
+#[cfg(test)]
+mod test {
+    use super::*;
+
+    #[test]
+    fn the_record_reads_back_and_unknown_keys_are_refused() {
+        let dir = tempfile::tempdir().expect("a directory");
+        assert_eq!(Cell::read(dir.path()).expect("readable"), None);
+        let cell = Cell {
+            id: "00c0ffee".to_owned(),
+            controllers: 3,
+            nodes: 2,
+            base_port: 7101,
+            subnet_index: 7,
+        };
+        cell.write(dir.path()).expect("written");
+        assert_eq!(
+            Cell::read(dir.path()).expect("readable"),
+            Some(cell.clone())
+        );
+        assert_eq!(
+            (cell.underlay().as_str(), cell.port(3)),
+            ("10.213.7.1", 7103)
+        );
+        fs::write(dir.path().join(MARKER), "color = 1").expect("written");
+        assert!(Cell::read(dir.path()).is_err());
+    }
+}
