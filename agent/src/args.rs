@@ -38,7 +38,7 @@ pub enum Command {
     #[command(subcommand)]
     Testbed(Testbed),
     /// Remove all guests of this node and every trace of them. The agent must
-    /// be stopped. Disks are lost.
+    /// be stopped. Disks are lost, unless they are kept.
     Clean {
         /// `agent.toml`.
         #[arg(long)]
@@ -46,6 +46,9 @@ pub enum Command {
         /// The network namespace that the agent ran in, if any.
         #[arg(long)]
         netns: Option<String>,
+        /// Only switch the guests off: power button, and a power cut after 15 s.
+        #[arg(long)]
+        keep_disks: bool,
     },
 }
 

@@ -16,9 +16,12 @@ pub enum Format {
     Json,
 }
 
+/// The kernel's newer attributes are none of an operator's business.
+const DEFAULT: &str = "info,netlink_packet_route=error";
+
 /// Starts logging. `RUST_LOG` chooses what is said; `info` by default.
 pub fn start(format: Format) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(DEFAULT));
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

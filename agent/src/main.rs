@@ -16,6 +16,7 @@ mod args;
 mod config;
 mod convert;
 mod driver;
+mod halt;
 mod host;
 mod image;
 mod instance;
@@ -71,9 +72,13 @@ fn execute(command: Command) -> anyhow::Result<()> {
             }
             block_on(run::run(config))
         }
-        Command::Clean { config, netns } => {
+        Command::Clean {
+            config,
+            netns,
+            keep_disks,
+        } => {
             let config = Config::load(&config)?;
-            for line in block_on(run::clean(&config, netns))? {
+            for line in block_on(run::clean(&config, netns, keep_disks))? {
                 println!("{line}");
             }
             Ok(())

@@ -113,7 +113,6 @@ impl<D: Driver, I: Images> Reconciler<D, I> {
         let mut slots = BTreeMap::new();
         for found in found {
             let (spec, found) = match found {
-                Recovered::Absent => continue,
                 Recovered::Prepared(spec) => {
                     let found = Found::Prepared(spec.epoch);
                     (spec, found)

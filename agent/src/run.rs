@@ -17,6 +17,7 @@ use crate::config::{self, Config, DriverKind};
 use crate::driver::Driver;
 use crate::driver::qemu::{QemuConfig, QemuDriver};
 use crate::driver::simulated::SimulatedDriver;
+use crate::halt::halt;
 use crate::host::accelerator::{self, Accelerator, Answer};
 use crate::host::clean;
 use crate::host::fingerprint::Fingerprint;
@@ -126,9 +127,17 @@ async fn serve<D: Driver>(
     Ok(())
 }
 
-/// Removes all guests of this node and what the agent remembers of them.
-pub async fn clean(config: &Config, netns: Option<String>) -> anyhow::Result<Vec<String>> {
+/// Removes all guests of this node and what the agent remembers of them; with
+/// `keep_disks` they are only switched off.
+pub async fn clean(
+    config: &Config,
+    netns: Option<String>,
+    keep_disks: bool,
+) -> anyhow::Result<Vec<String>> {
     let _lock = lock(config)?;
+    if keep_disks {
+        return halt(config, netns).await;
+    }
     let target = clean::Target {
         node: config.node_id,
         instances_dir: config.data_dir.join("instances"),

@@ -97,7 +97,7 @@ impl<D: Driver> Streams<D> {
         match target {
             Err(error) => Err(error),
             Ok(Target::Tunnel(guest)) => splice(guest, up, down).await,
-            Ok(Target::Log(log)) => send_log(&log, &up, down).await,
+            Ok(Target::Log(log)) => send_log(&log, up, down).await,
         }
     }
 
@@ -148,13 +148,13 @@ enum Target {
 
 async fn send_log(
     log: &Bytes,
-    up: &mpsc::Sender<StreamUp>,
+    up: mpsc::Sender<StreamUp>,
     mut down: impl Stream<Item = Result<StreamDown, Status>> + Unpin,
 ) -> Result<(), String> {
     for start in (0..log.len()).step_by(CHUNK_BYTES) {
         let chunk = log.slice(start..log.len().min(start + CHUNK_BYTES));
         tokio::select! {
-            sent = send(up, chunk) => sent?,
+            sent = send(&up, chunk) => sent?,
             said = down.next() => {
                 if !matches!(said, Some(Ok(_))) {
                     return Err("the reader left".to_owned());
@@ -162,6 +162,10 @@ async fn send_log(
             }
         }
     }
+    // Leaving now would cancel the call and with it what is still under way:
+    // the reader says when it has everything.
+    drop(up);
+    while down.next().await.is_some_and(|said| said.is_ok()) {}
     Ok(())
 }
 

@@ -46,7 +46,7 @@ pub struct Cli {
 }
 
 /// Flags that every command takes.
-#[derive(Debug, Default, Args)]
+#[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Global options")]
 pub struct Global {
     /// Client configuration: endpoints, CA, certificate, key.

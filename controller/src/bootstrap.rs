@@ -21,7 +21,7 @@ use crate::tls::SERVER_NAME;
 const CA_DAYS: i64 = 3650;
 const LEAF_DAYS: i64 = 397;
 const MEMBERS_MAX: u64 = 9;
-const NODES_MAX: u64 = 100;
+const NODES_MAX: u64 = 64;
 
 /// Makes a new cluster's CA, certificates, secret and config files.
 #[derive(Debug, clap::Args)]
@@ -32,7 +32,7 @@ pub struct Args {
     /// How many controllers (1 to 9; odd numbers survive the most failures).
     #[arg(long, default_value_t = 3)]
     pub controllers: u64,
-    /// How many compute nodes (0 to 100).
+    /// How many compute nodes (0 to 64).
     #[arg(long, default_value_t = 2)]
     pub nodes: u64,
     /// Port of the first controller; the others follow.
@@ -50,6 +50,10 @@ pub struct Args {
     /// Disk that each node offers to guests.
     #[arg(long, default_value_t = 20 * 1024)]
     pub disk_mib_per_node: u64,
+    /// First user id of the first node's guests; each node takes 4096. Clouds on
+    /// one machine must not share any.
+    #[arg(long, default_value_t = 1_000_000)]
+    pub uid_base: u32,
 }
 
 /// Makes the files.
@@ -243,10 +247,7 @@ struct AgentConfig {
 }
 
 fn write_node(args: &Args, cluster: &Cluster, number: u64) -> anyhow::Result<()> {
-    /// Guests run under uids of their own: ranges of nodes on one machine must
-    /// not meet.
-    const UID_FIRST: u32 = 200_000;
-    const UIDS_PER_NODE: u32 = 1_000;
+    const UIDS_PER_NODE: u32 = 4_096;
     let dir = args.dir.join(format!("node-{number}"));
     fs::create_dir_all(&dir)?;
     let node = NodeId(rand::random());
@@ -269,7 +270,7 @@ fn write_node(args: &Args, cluster: &Cluster, number: u64) -> anyhow::Result<()>
         vcpus: args.vcpus_per_node,
         memory_mib: args.memory_mib_per_node,
         disk_mib: args.disk_mib_per_node,
-        uid_base: UID_FIRST + UIDS_PER_NODE * u32::try_from(number)?,
+        uid_base: args.uid_base + UIDS_PER_NODE * u32::try_from(number - 1)?,
     };
     write_public(&dir.join("agent.toml"), &toml::to_string_pretty(&config)?)
 }
@@ -314,6 +315,7 @@ mod test {
             memory_mib_per_node: 1024,
             vcpus_per_node: 2,
             disk_mib_per_node: 1024,
+            uid_base: 1_000_000,
         };
         run(&args).expect("a fresh directory");
         let config =

@@ -121,8 +121,6 @@ impl Run {
 /// What a driver found of an instance after the agent started.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Recovered {
-    /// Nothing of it is on this host.
-    Absent,
     /// Prepared (disk and record are here), no process.
     Prepared(Box<GuestSpec>),
     /// It runs and is adopted.

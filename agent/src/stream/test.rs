@@ -185,12 +185,18 @@ async fn a_log_is_sent_in_chunks() {
     };
     assert_eq!(log.len() as u64, SERIAL_RING_BYTES);
     let (up, mut from_agent) = mpsc::channel(100);
-    let reader = tokio_stream::pending();
-    assert_eq!(send_log(&log, &up, reader).await, Ok(()));
-    drop(up);
+    let (reader, reads) = mpsc::channel(1);
+    let length = log.len();
+    let sending = tokio::spawn(async move { send_log(&log, up, ReceiverStream::new(reads)).await });
     let mut chunks = 0;
     while from_agent.recv().await.is_some() {
         chunks += 1;
     }
-    assert_eq!(chunks, log.len() / CHUNK_BYTES);
+    assert_eq!(chunks, length / CHUNK_BYTES);
+    assert!(
+        !sending.is_finished(),
+        "it must stay until the reader has everything"
+    );
+    drop(reader);
+    assert_eq!(sending.await.expect("no panic"), Ok(()));
 }

@@ -53,7 +53,7 @@ use peers::Peers;
 pub use ports::{Committed, Input, Outgoing, Output, Persist, RoleChange, Ticket};
 use proposals::Proposals;
 use reads::Reads;
-use timeouts::{Random, Timeouts};
+use timeouts::{Random, Seen, Timeouts};
 
 /// Bytes of entries in one append message. Larger: nearer to the transport's limit, and one lost
 /// message costs more. Smaller: more messages for a follower that catches up.
@@ -389,8 +389,20 @@ impl Core {
 
     fn pin_timeout(&mut self, campaigned: bool) {
         let RoleChange { role, term, .. } = self.current_role();
-        let ticks = self.timeouts.pin(term, role, campaigned);
-        self.raw.raft.set_randomized_election_timeout(ticks);
+        let leader_known = self.leader().is_some();
+        let seen = Seen {
+            term,
+            role,
+            leader_known,
+            campaigned,
+        };
+        let pinned = self.timeouts.pin(seen);
+        self.raw
+            .raft
+            .set_randomized_election_timeout(pinned.timeout);
+        if let Some(elapsed) = pinned.elapsed {
+            self.raw.raft.election_elapsed = elapsed;
+        }
     }
 }
 

@@ -11,6 +11,9 @@ use serde_json::Value;
 use crate::host::Process;
 use crate::run::{Finished, eventually, run};
 
+/// Room for a dozen micro guests, and too small for an n1.large.
+const NODE_MEMORY_MIB: &str = "3072";
+
 /// How large a cloud a test needs.
 #[derive(Debug, Clone, Copy)]
 pub struct Size {
@@ -86,12 +89,6 @@ impl Cloud {
             base_port,
         };
         cloud.start()?;
-        cloud.ctl(&[
-            "image",
-            "import",
-            micro()?.to_str().context("a UTF-8 path")?,
-        ])?;
-        cloud.ctl(&["ssh-key", "generate", "me"])?;
         Ok(cloud)
     }
 
@@ -110,6 +107,8 @@ impl Cloud {
             &nodes,
             "--base-port",
             &port,
+            "--memory-mib-per-node",
+            NODE_MEMORY_MIB,
         ])
     }
 

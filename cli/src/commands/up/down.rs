@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use super::layout::{Cell, binary};
+use super::layout::{self, Cell, binary};
 use super::process::Process;
 use super::{Host, output};
 use crate::args::cloud::Down;
@@ -90,7 +90,7 @@ fn purge(dir: &Path, cell: &Cell, track: &Track<'_>) -> Result<()> {
         command.args(["testbed", "delete", "--cell", &cell.id]),
         "removing the hosts",
     )?;
-    std::fs::remove_dir_all(dir).context(format!("removing `{}`", dir.display()))?;
+    layout::remove(dir)?;
     track.done("disks, state, networks and files are gone");
     Ok(())
 }

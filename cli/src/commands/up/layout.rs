@@ -39,8 +39,15 @@ impl Cell {
         Ok(Some(cell))
     }
 
-    /// Writes the record, whole or not at all.
+    /// Writes the record, whole or not at all. A directory that holds other
+    /// things is refused: `down --purge` would delete them.
     pub fn write(&self, dir: &Path) -> Result<()> {
+        fs::create_dir_all(dir).context(format!("`{}`", dir.display()))?;
+        let mut entries = fs::read_dir(dir).context(format!("`{}`", dir.display()))?;
+        if entries.next().is_some() && Self::read(dir)?.is_none() {
+            let text = format!("`{}` is not empty and holds no cloud", dir.display());
+            return Err(Error::failed(text).hint("--dir or NUBE_DIR names another directory"));
+        }
         let (path, fresh) = (dir.join(MARKER), dir.join("nube.cell.new"));
         let text = toml::to_string(self).context("encoding the cell's record")?;
         fs::File::create(&fresh)
@@ -62,6 +69,13 @@ impl Cell {
     #[must_use]
     pub fn subnet(&self) -> String {
         format!("10.213.{}.0", self.subnet_index)
+    }
+
+    /// First user id of this cell's guests: 64 nodes of 4096 for each network,
+    /// so that two clouds on one machine never share a user.
+    #[must_use]
+    pub fn uid_base(&self) -> u32 {
+        1_000_000 + u32::from(self.subnet_index) * 64 * 4096
     }
 
     /// `node-1`, `node-2`, …
@@ -86,6 +100,25 @@ impl Cell {
         self.base_port
             .saturating_add(u16::try_from(number - 1).unwrap_or(u16::MAX))
     }
+}
+
+/// Deletes the directory. The record goes last: a purge that failed half-way
+/// can be repeated.
+pub fn remove(dir: &Path) -> Result<()> {
+    let what = || format!("removing `{}`", dir.display());
+    for entry in fs::read_dir(dir).context(what())? {
+        let entry = entry.context(what())?;
+        let is_dir = entry.file_type().context(what())?.is_dir();
+        if entry.file_name() == MARKER {
+            continue;
+        }
+        let removed = match is_dir {
+            true => fs::remove_dir_all(entry.path()),
+            false => fs::remove_file(entry.path()),
+        };
+        removed.context(what())?;
+    }
+    fs::remove_dir_all(dir).context(what())
 }
 
 /// A binary that was installed beside this one.
@@ -123,7 +156,28 @@ mod test {
             (cell.underlay().as_str(), cell.port(3)),
             ("10.213.7.1", 7103)
         );
+        fs::write(dir.path().join("disk"), "x").expect("written");
+        cell.write(dir.path()).expect("again");
         fs::write(dir.path().join(MARKER), "color = 1").expect("written");
         assert!(Cell::read(dir.path()).is_err());
+    }
+
+    #[test]
+    fn somebody_elses_directory_is_left_alone_and_ours_goes_whole() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("cell");
+        let cell = Cell {
+            id: "00c0ffee".to_owned(),
+            controllers: 1,
+            nodes: 1,
+            base_port: 7101,
+            subnet_index: 1,
+        };
+        fs::write(dir.path().join("thesis.tex"), "x").expect("written");
+        assert!(cell.write(dir.path()).is_err());
+        cell.write(&path).expect("a fresh directory");
+        fs::create_dir(path.join("data")).expect("made");
+        remove(&path).expect("removed");
+        assert!(!path.exists());
     }
 }

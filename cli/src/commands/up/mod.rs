@@ -21,6 +21,7 @@ use serde::Deserialize;
 use self::layout::{Cell, binary};
 use self::process::Process;
 use super::{App, cluster, node};
+use crate::args::Global;
 use crate::args::cloud::Up;
 use crate::client::Client;
 use crate::error::{Context, Error, Exit, Result};
@@ -56,7 +57,6 @@ pub async fn run(app: &App, args: Up) -> Result<()> {
     if args.check {
         return Ok(());
     }
-    std::fs::create_dir_all(&dir).context(format!("`{}`", dir.display()))?;
     // The record first: whatever is made from here on, `down --purge` finds it.
     cell.write(&dir)?;
     let hosts = make_hosts(&cell)?;
@@ -66,7 +66,7 @@ pub async fn run(app: &App, args: Up) -> Result<()> {
     start_agents(&dir, &hosts, &track)?;
     ready(app, &dir, &cell, &args, &track).await?;
     drop(track);
-    next_steps(app, &cell)
+    next_steps(app, &dir, &cell)
 }
 
 /// A cloud keeps the sizes it was made with.
@@ -179,6 +179,7 @@ fn bootstrap(dir: &Path, cell: &Cell, args: &Up) -> Result<()> {
         ("--base-port", cell.base_port.into()),
         ("--memory-mib-per-node", memory),
         ("--vcpus-per-node", vcpus.into()),
+        ("--uid-base", cell.uid_base().into()),
         ("--disk-mib-per-node", share(preflight::disk_free_mib(dir))),
     ] {
         command.args([flag, &value.to_string()]);
@@ -232,7 +233,12 @@ fn start_agents(dir: &Path, hosts: &[Host], track: &Track<'_>) -> Result<()> {
 async fn ready(app: &App, dir: &Path, cell: &Cell, args: &Up, track: &Track<'_>) -> Result<()> {
     const POLL: Duration = Duration::from_millis(200);
     let begun = Instant::now();
-    let client = app.client()?;
+    // This cloud's own file, whatever other cloud the environment names.
+    let config = Some(dir.join("client.toml"));
+    let client = Client::open(&Global {
+        config,
+        ..app.global.clone()
+    })?;
     track.doing("waiting for a leader and the nodes");
     loop {
         all_alive(dir, cell)?;
@@ -299,21 +305,32 @@ fn all_alive(dir: &Path, cell: &Cell) -> Result<()> {
     Ok(())
 }
 
-fn next_steps(app: &App, cell: &Cell) -> Result<()> {
+fn next_steps(app: &App, dir: &Path, cell: &Cell) -> Result<()> {
+    let endpoint = |number| format!("127.0.0.1:{}", cell.port(number));
+    let endpoints: Vec<_> = (1..=cell.controllers).map(endpoint).collect();
     let answer = serde_json::json!({
         "cell": cell.id,
         "controllers": cell.controllers,
         "nodes": cell.nodes,
-        "endpoints": (1..=cell.controllers).map(|n| format!("127.0.0.1:{}", cell.port(n))).collect::<Vec<_>>(),
+        "endpoints": endpoints,
     });
+    let ctl = match app.global.dir {
+        Some(_) => format!("cloudctl --dir {}", dir.display()),
+        None => "cloudctl".to_owned(),
+    };
     let people = |_| {
-        "The cloud is up. Next:\n  \
-         cloudctl status\n  \
-         cloudctl ssh-key generate me\n  \
-         cloudctl image import target/images/micro\n  \
-         cloudctl launch micro --name hello\n  \
-         cloudctl ssh hello\n"
-            .to_owned()
+        let steps = [
+            "status",
+            "ssh-key generate me",
+            "image import target/images/micro",
+            "launch micro --name hello",
+            "ssh hello",
+        ];
+        let lines: String = steps
+            .iter()
+            .map(|step| format!("  {ctl} {step}\n"))
+            .collect();
+        format!("The cloud is up. Next:\n{lines}")
     };
     app.output.value(&answer, people)
 }

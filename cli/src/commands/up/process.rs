@@ -108,11 +108,11 @@ impl Process {
 
     /// Waits until it has ended, and makes it.
     pub async fn ended(&self) -> Result<()> {
-        for (signal, limit) in [(Signal::KILL, GRACE), (Signal::KILL, GRACE)] {
+        for limit in [GRACE, GRACE] {
             let begun = Instant::now();
             while self.is_running() {
                 if begun.elapsed() > limit {
-                    self.signal(signal);
+                    self.signal(Signal::KILL);
                     break;
                 }
                 tokio::time::sleep(POLL).await;

@@ -26,12 +26,36 @@ impl Random {
     }
 }
 
+/// Ticks from a failed first campaign to the second: from the minimum, this many values. Smaller:
+/// the second may start before the votes of the first are in. Larger: a longer failover.
+const RETRY_TICKS_MIN: u64 = 2;
+const RETRY_TICKS_SPREAD: u64 = 6;
+
 pub(super) struct Timeouts {
     random: Random,
     ticks_min: usize,
     ticks_max: usize,
     drawn_for: (u64, Role),
     current: usize,
+    /// Campaigns since a leader was known.
+    campaigns: u32,
+}
+
+/// What a timeout depends on.
+#[derive(Clone, Copy)]
+pub(super) struct Seen {
+    pub(super) term: u64,
+    pub(super) role: Role,
+    pub(super) leader_known: bool,
+    /// A campaign began since the last call.
+    pub(super) campaigned: bool,
+}
+
+/// raft's timeout, and how much of it counts as passed already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Pinned {
+    pub(super) timeout: usize,
+    pub(super) elapsed: Option<usize>,
 }
 
 impl Timeouts {
@@ -46,6 +70,7 @@ impl Timeouts {
             ticks_max,
             drawn_for,
             current: ticks_max,
+            campaigns: 0,
         };
         timeouts.draw();
         timeouts
@@ -56,13 +81,33 @@ impl Timeouts {
         self.current = self.ticks_min + 1 + (self.random.next() % spread) as usize;
     }
 
-    /// The value raft must have now.
-    pub(super) fn pin(&mut self, term: u64, role: Role, campaigned: bool) -> usize {
-        if campaigned || self.drawn_for != (term, role) {
-            self.drawn_for = (term, role);
-            self.draw();
+    /// What raft must have now. Called after everything that may have changed term or role.
+    pub(super) fn pin(&mut self, seen: Seen) -> Pinned {
+        if seen.leader_known {
+            self.campaigns = 0;
         }
-        self.current
+        self.campaigns += u32::from(seen.campaigned);
+        if !seen.campaigned && self.drawn_for == (seen.term, seen.role) {
+            return Pinned {
+                timeout: self.current,
+                elapsed: None,
+            };
+        }
+        self.drawn_for = (seen.term, seen.role);
+        self.draw();
+        // A first campaign that failed almost always met another one: the votes were split. There
+        // is no old leader to wait for any more, so the second attempt comes soon, spread anew.
+        // The third has the full timeout again: where answers are slower than this, members would
+        // else outbid each other for ever.
+        let soon = self.campaigns == 1 && !seen.leader_known;
+        let elapsed = soon.then(|| {
+            let wait = RETRY_TICKS_MIN + self.random.next() % RETRY_TICKS_SPREAD;
+            self.current.saturating_sub(wait as usize)
+        });
+        Pinned {
+            timeout: self.current,
+            elapsed,
+        }
     }
 }
 
@@ -70,23 +115,40 @@ impl Timeouts {
 mod test {
     use super::*;
 
+    fn seen(term: u64, role: Role, leader_known: bool, campaigned: bool) -> Seen {
+        Seen {
+            term,
+            role,
+            leader_known,
+            campaigned,
+        }
+    }
+
     #[test]
-    fn equal_seeds_draw_equal_timeouts_inside_the_range() {
+    fn a4_equal_seeds_draw_equal_timeouts_inside_the_range() {
         let mut a = Timeouts::new(Random::new(7), 8, 16);
         let mut b = Timeouts::new(Random::new(7), 8, 16);
         for term in 1..1000 {
-            let (x, y) = (
-                a.pin(term, Role::Follower, false),
-                b.pin(term, Role::Follower, false),
-            );
+            let now = seen(term, Role::Follower, true, false);
+            let (x, y) = (a.pin(now), b.pin(now));
             assert_eq!(x, y);
-            assert!((9..=16).contains(&x));
-            assert_eq!(
-                a.pin(term, Role::Follower, false),
-                x,
-                "no new draw without a change"
-            );
-            b.pin(term, Role::Follower, false);
+            assert!((9..=16).contains(&x.timeout) && x.elapsed.is_none());
+            assert_eq!(a.pin(now), x, "no new draw without a change");
+            b.pin(now);
         }
+    }
+
+    #[test]
+    fn a10_only_the_second_campaign_comes_soon() {
+        let mut timeouts = Timeouts::new(Random::new(7), 8, 16);
+        timeouts.pin(seen(1, Role::Follower, true, false));
+        let first = timeouts.pin(seen(1, Role::Candidate, false, true));
+        let passed = first.elapsed.expect("soon");
+        assert!((2..=7).contains(&(first.timeout - passed)), "{first:?}");
+        let second = timeouts.pin(seen(2, Role::Candidate, false, true));
+        assert_eq!(second.elapsed, None, "then with patience");
+        timeouts.pin(seen(3, Role::Follower, true, false));
+        let again = timeouts.pin(seen(3, Role::Candidate, false, true));
+        assert!(again.elapsed.is_some(), "a leader was known in between");
     }
 }
