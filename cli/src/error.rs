@@ -129,7 +129,12 @@ impl Error {
     /// reasons and messages come from other people.
     #[must_use]
     pub fn render(&self) -> String {
-        let mut text = format!("error: {}\n", escape(self.message.trim_end()));
+        // A refusal may have a line for each host: line ends are the server's.
+        let mut lines = self.message.trim_end().lines().map(escape);
+        let mut text = format!("error: {}\n", lines.next().unwrap_or_default());
+        for line in lines {
+            text.push_str(&format!("  {line}\n"));
+        }
         for line in &self.details {
             text.push_str(&format!("  {}\n", escape(line)));
         }

@@ -16,6 +16,7 @@ use rcgen::{
 
 use crate::config::{Config, Member};
 use crate::identity::{self, Role};
+use crate::server;
 use crate::tls::SERVER_NAME;
 
 const CA_DAYS: i64 = 3650;
@@ -207,6 +208,7 @@ fn write_controller(args: &Args, cluster: &Cluster, id: u64) -> anyhow::Result<(
         .leaf(Role::Controller, &id.to_string())?
         .write(&dir, "tls")?;
     write_secret(&dir.join("cluster.secret"), &cluster.secret)?;
+    write_public(&dir.join(server::FIRST_START), "")?;
     let member = |id| Member {
         id,
         address: format!("127.0.0.1:{}", port(args, id)),

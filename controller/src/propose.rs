@@ -12,6 +12,7 @@ use nube_proto::peer::v1::peer_service_client::PeerServiceClient;
 use nube_state::{Command, Envelope, Outcome, Request, codec};
 use tokio::time::Instant;
 use tonic::transport::Channel;
+use tonic::{Code, Status};
 
 use crate::clock;
 
@@ -29,6 +30,26 @@ pub enum Error {
     /// It was not taken.
     #[error("{0}")]
     Refused(ProposeError),
+}
+
+/// The leader said that nothing was done: the caller hears it at once instead
+/// of waiting for a deadline.
+fn is_final(error: &ProposeError) -> bool {
+    matches!(
+        error,
+        ProposeError::StorageFull | ProposeError::Overloaded | ProposeError::BadSize { .. }
+    )
+}
+
+/// How a controller that was forwarded to says what [`is_final`] knows.
+#[must_use]
+pub fn forwarded(error: &ProposeError) -> Status {
+    let code = match error {
+        ProposeError::Overloaded => Code::ResourceExhausted,
+        ProposeError::StorageFull => Code::FailedPrecondition,
+        _ => Code::Unavailable,
+    };
+    Status::new(code, error.to_string())
 }
 
 /// A committed command.
@@ -74,7 +95,7 @@ impl Proposer {
             let attempt = tokio::time::timeout_at(deadline, self.attempt(&envelope)).await;
             match attempt {
                 Ok(Ok(committed)) => return Ok(committed),
-                Ok(Err(error)) if !error.retryable() => return Err(Error::Refused(error)),
+                Ok(Err(error)) if is_final(&error) => return Err(Error::Refused(error)),
                 Ok(Err(_)) if Instant::now() + PAUSE < deadline => tokio::time::sleep(PAUSE).await,
                 Ok(Err(_)) | Err(_) => return Err(Error::Unknown),
             }
@@ -117,7 +138,13 @@ impl Proposer {
         let answer = PeerServiceClient::new(channel).propose(request).await;
         let answer = answer.map_err(|status| {
             tracing::debug!("forwarding to the leader: {status}");
-            ProposeError::UnknownOutcome
+            // Nothing was done, and the leader said why; everything else may
+            // still take effect.
+            match status.code() {
+                Code::ResourceExhausted => ProposeError::Overloaded,
+                Code::FailedPrecondition => ProposeError::StorageFull,
+                _ => ProposeError::UnknownOutcome,
+            }
         })?;
         let answer = answer.into_inner();
         let outcome = codec::decode_outcome(&answer.outcome).map_err(|error| {

@@ -35,6 +35,11 @@ use crate::secret::Secret;
 use crate::tls::Tls;
 use crate::{agents, api, peer, reconcile, store, view};
 
+/// Lies beside `data_dir` until the log exists: only then may a controller form
+/// a cluster. Without both it has lost its disk, and an empty log under an old
+/// id could vote committed entries away (B4).
+pub const FIRST_START: &str = "first-start";
+
 /// Streams of one connection; a client with more opens another.
 const STREAMS_PER_CONNECTION: u32 = 1_024;
 /// hyper's graceful shutdown may wait for ever on an idle client.
@@ -100,6 +105,13 @@ async fn listen(config: &Config) -> anyhow::Result<Vec<TcpListener>> {
 
 async fn start(config: Config, tls: &Tls) -> anyhow::Result<Arc<Cell>> {
     std::fs::create_dir_all(&config.data_dir)?;
+    let first_start = config.data_dir.with_file_name(FIRST_START);
+    anyhow::ensure!(
+        first_start.exists() || config.data_dir.join("raft").exists(),
+        "{} holds no log: this controller has lost its memory and must not vote under its old id; \
+         restore the directory, or replace the member",
+        config.data_dir.display()
+    );
     let (writer, state) = store::open(&config.data_dir.join("store"))?;
     tracing::info!(index = state.index, "state read from the store");
     let (publisher, views) = view::channel(state.clone());
@@ -117,12 +129,17 @@ async fn start(config: Config, tls: &Tls) -> anyhow::Result<Arc<Cell>> {
         config.cluster_id_bytes()?,
         config.data_dir.join("raft"),
     );
-    raft.initial_voters = config.members.iter().map(|member| member.id).collect();
+    if first_start.exists() {
+        raft.initial_voters = config.members.iter().map(|member| member.id).collect();
+    }
     let machine = Machine::new(state, publisher, writer);
     let transport: Arc<dyn nube_consensus::Transport> = peers.clone();
     let raft = tokio::task::spawn_blocking(move || nube_consensus::start(raft, machine, transport))
         .await?
         .context("starting consensus")?;
+    if first_start.exists() {
+        std::fs::remove_file(&first_start).context("removing the first-start mark")?;
+    }
     peers.attach(raft.clone());
     Ok(Arc::new(Cell {
         proposer: Proposer::new(raft.clone(), channels),

@@ -14,8 +14,9 @@ use std::time::Duration;
 
 use nube_proto::agent::v1::controller_message::Message;
 use nube_proto::agent::v1::{ControllerMessage, OpenStream, open_stream};
-use nube_types::{InstanceId, NodeId, TimestampMs};
+use nube_types::{InstanceId, NodeId};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tonic::Status;
 
 use attach::{Attached, Waiting};
@@ -29,12 +30,14 @@ struct Session {
     /// Tells a newer session of the same node from an older one.
     number: u64,
     sender: mpsc::Sender<Result<ControllerMessage, Status>>,
-    last_heard: TimestampMs,
 }
 
 #[derive(Default)]
 struct Registry {
     sessions: BTreeMap<NodeId, Session>,
+    /// Outlives the session: an agent that restarts is not silent yet. By the
+    /// monotonic clock: a jump of the wall clock silences nobody.
+    heard: BTreeMap<NodeId, Instant>,
     opened: u64,
 }
 
@@ -51,23 +54,12 @@ impl Agents {
     }
 
     /// A new session takes the place of an older one of the same node.
-    fn enter(
-        &self,
-        node: NodeId,
-        sender: mpsc::Sender<Result<ControllerMessage, Status>>,
-        now: TimestampMs,
-    ) -> u64 {
+    fn enter(&self, node: NodeId, sender: mpsc::Sender<Result<ControllerMessage, Status>>) -> u64 {
         self.with(|registry| {
             registry.opened += 1;
             let number = registry.opened;
-            registry.sessions.insert(
-                node,
-                Session {
-                    number,
-                    sender,
-                    last_heard: now,
-                },
-            );
+            registry.sessions.insert(node, Session { number, sender });
+            registry.heard.insert(node, Instant::now());
             number
         })
     }
@@ -84,24 +76,26 @@ impl Agents {
         });
     }
 
-    fn heard(&self, node: NodeId, number: u64, now: TimestampMs) {
+    fn heard(&self, node: NodeId, number: u64) {
         self.with(|registry| {
-            if let Some(session) = registry.sessions.get_mut(&node)
-                && session.number == number
+            if registry
+                .sessions
+                .get(&node)
+                .is_some_and(|session| session.number == number)
             {
-                session.last_heard = now;
+                registry.heard.insert(node, Instant::now());
             }
         });
     }
 
-    /// When each connected node was last heard, by this host's clock.
+    /// For how long each node that ever spoke has been silent.
     #[must_use]
-    pub fn last_heard(&self) -> BTreeMap<NodeId, TimestampMs> {
+    pub fn silence(&self) -> BTreeMap<NodeId, Duration> {
         self.with(|registry| {
             registry
-                .sessions
+                .heard
                 .iter()
-                .map(|(node, session)| (*node, session.last_heard))
+                .map(|(node, heard)| (*node, heard.elapsed()))
                 .collect()
         })
     }

@@ -37,10 +37,7 @@ struct Told {
 impl Session {
     /// Runs until either side ends.
     pub async fn run(self, mut up: Streaming<AgentMessage>) {
-        let number = self
-            .cell
-            .agents
-            .enter(self.node, self.down.clone(), clock::now());
+        let number = self.cell.agents.enter(self.node, self.down.clone());
         tracing::info!(node = %self.node, "agent connected");
         let ended = self.serve(&mut up, number).await;
         self.cell.agents.leave(self.node, number);
@@ -140,7 +137,7 @@ impl Session {
         number: u64,
         known: &mut Option<NodeFacts>,
     ) -> Result<(), Status> {
-        self.cell.agents.heard(self.node, number, clock::now());
+        self.cell.agents.heard(self.node, number);
         match message.message {
             Some(Up::Hello(hello)) => *known = Some(self.greet(&hello)?),
             Some(Up::Heartbeat(beat)) => {

@@ -7,7 +7,7 @@ use futures::Stream;
 use nube_proto::v1;
 use nube_proto::v1::instance_service_server::InstanceService;
 use nube_state::command::{ChangeInstance, Wish};
-use nube_state::{Command, InstanceState, State};
+use nube_state::{Command, InstanceState, Outcome, State};
 use nube_types::InstanceId;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -37,19 +37,21 @@ impl Service {
         };
         let mutation = Mutation::begin(&state, identity, &request_id, &parameters)?;
         let project = mutation.request.project;
-        let instance = resolve::instance(&state, project, &parameters.instance)?.id;
-        if mutation.recall(&state)?.is_none() {
-            let force = parameters.force;
-            let command = ChangeInstance {
-                project,
-                instance,
-                wish,
-                force,
-            };
-            mutation
-                .commit(&self.0, Command::ChangeInstance(command))
-                .await?;
+        // A repetition first: its name may mean nothing, or another one, by now.
+        if let Some(Outcome::Instances(ids)) = mutation.recall(&state)? {
+            let id = ids.first().copied().unwrap_or(InstanceId(0));
+            return show(&state, id).map(Response::new);
         }
+        let instance = resolve::instance(&state, project, &parameters.instance)?.id;
+        let command = ChangeInstance {
+            project,
+            instance,
+            wish,
+            force: parameters.force,
+        };
+        mutation
+            .commit(&self.0, Command::ChangeInstance(command))
+            .await?;
         show(&self.0.views.now(), instance).map(Response::new)
     }
 }

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 
+use nube_consensus::ProposeError;
 use nube_state::Refusal;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
@@ -83,8 +84,16 @@ pub fn from_propose(error: &propose::Error) -> Status {
             error.to_string(),
             ErrorDetails::new(),
         ),
+        propose::Error::Refused(ProposeError::StorageFull) => {
+            let text = "the controllers' disk is full; nothing was changed".to_owned();
+            precondition("STORAGE_FULL", text)
+        }
+        propose::Error::Refused(ProposeError::BadSize { limit, .. }) => invalid(
+            "request",
+            format!("larger than the {limit} bytes of a log entry"),
+        ),
         propose::Error::Refused(cause) => with_reason(
-            Code::ResourceExhausted,
+            Code::Unavailable,
             "OVERLOADED",
             cause.to_string(),
             ErrorDetails::new(),

@@ -15,6 +15,7 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::api::status;
 use crate::cell::Cell;
 use crate::identity;
+use crate::propose;
 
 /// Handlers.
 pub struct Service(pub Arc<Cell>);
@@ -114,7 +115,7 @@ impl PeerService for Service {
                 index: committed.index,
                 outcome: codec::encode_outcome(&committed.outcome).into(),
             })),
-            Err(error) => Err(status::unavailable(&error)),
+            Err(error) => Err(propose::forwarded(&error)),
         }
     }
 }

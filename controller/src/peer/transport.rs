@@ -1,7 +1,7 @@
 //! Carries raft's messages to the other members: one task, one stream and one
 //! bounded queue for each. A full queue drops: raft sends again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -113,21 +113,22 @@ async fn stream(
     let mut client = PeerServiceClient::new(channel.clone());
     let mut call =
         tokio::spawn(async move { client.messages(ReceiverStream::new(receiver)).await });
-    let hello = PeerMessages {
-        hello: handle.hello(peer).encode(),
-        messages: first,
-    };
-    let mut next = Some(hello);
+    let mut waiting: VecDeque<Bytes> = first.into();
+    let mut hello = handle.hello(peer).encode();
     loop {
-        let frame = match next.take() {
-            Some(frame) => frame,
-            None => tokio::select! {
+        if waiting.is_empty() {
+            tokio::select! {
                 _ = &mut call => return Err(tonic::Status::unavailable("the peer ended it")),
                 batch = queue.recv() => match batch {
-                    Some(batch) => frame(batch, queue),
+                    Some(batch) => waiting.extend(batch),
                     None => return Ok(()),
                 },
-            },
+            }
+        }
+        let messages = frame(&mut waiting, queue);
+        let frame = PeerMessages {
+            hello: std::mem::take(&mut hello),
+            messages,
         };
         tokio::select! {
             _ = &mut call => return Err(tonic::Status::unavailable("the peer ended it")),
@@ -138,17 +139,25 @@ async fn stream(
     }
 }
 
-/// Joins what waits into one frame: fewer, larger writes under load.
-fn frame(mut messages: Vec<Bytes>, queue: &mut mpsc::Receiver<Vec<Bytes>>) -> PeerMessages {
-    let mut bytes: usize = messages.iter().map(Bytes::len).sum();
-    while bytes < FRAME_BYTES_MAX / 2 {
-        let Ok(more) = queue.try_recv() else { break };
-        bytes += more.iter().map(Bytes::len).sum::<usize>();
-        messages.extend(more);
-    }
-    PeerMessages {
-        hello: Bytes::new(),
-        messages,
+/// What waits, up to a frame's size: fewer, larger writes under load, and never
+/// a frame that the receiver must refuse.
+fn frame(waiting: &mut VecDeque<Bytes>, queue: &mut mpsc::Receiver<Vec<Bytes>>) -> Vec<Bytes> {
+    let (mut messages, mut bytes) = (Vec::new(), 0);
+    loop {
+        if waiting.is_empty() {
+            match queue.try_recv() {
+                Ok(more) => waiting.extend(more),
+                Err(_) => return messages,
+            }
+        }
+        let Some(next) = waiting.front().map(Bytes::len) else {
+            continue;
+        };
+        if !messages.is_empty() && bytes + next > FRAME_BYTES_MAX {
+            return messages;
+        }
+        bytes += next;
+        messages.extend(waiting.pop_front());
     }
 }
 
@@ -179,4 +188,28 @@ async fn send_snapshot(
     reading.await??.finish(answer.is_ok());
     answer?;
     Ok(())
+}
+
+#[cfg(test)]
+mod test {
+    use super::*;
+
+    #[test]
+    fn frames_keep_order_and_size() {
+        let (sender, mut queue) = mpsc::channel(8);
+        let message = |n: u8| Bytes::from(vec![n; 900 << 10]);
+        let mut waiting: VecDeque<Bytes> = (0..4).map(message).collect();
+        sender.try_send(vec![message(4), message(5)]).expect("room");
+        let mut seen = Vec::new();
+        while !waiting.is_empty() || seen.len() < 6 {
+            let messages = frame(&mut waiting, &mut queue);
+            assert!(messages.iter().map(Bytes::len).sum::<usize>() <= FRAME_BYTES_MAX);
+            seen.extend(messages.iter().map(|m| m[0]));
+        }
+        assert_eq!(seen, [0, 1, 2, 3, 4, 5]);
+        // One that is larger than a frame travels alone.
+        waiting.push_back(Bytes::from(vec![9; 3 << 20]));
+        waiting.push_back(message(1));
+        assert_eq!(frame(&mut waiting, &mut queue).len(), 1);
+    }
 }

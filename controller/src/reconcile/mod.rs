@@ -33,14 +33,13 @@ pub async fn run(cell: Arc<Cell>) {
             propose(&cell, command).await;
             continue;
         }
-        let heard = cell.agents.last_heard();
+        let (silence, now) = (cell.agents.silence(), clock::now());
         let with_seen = seen_at.elapsed() >= Duration::from_millis(NODE_SEEN_COMMIT_MS);
         if with_seen {
             seen_at = Instant::now();
         }
-        propose(&cell, node::tick(&heard, with_seen)).await;
-        let leading_ms = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
-        for command in node::plan(&state, &heard, clock::now(), leading_ms) {
+        propose(&cell, node::tick(&silence, now, with_seen)).await;
+        for command in node::plan(&state, &silence, now, since.elapsed()) {
             propose(&cell, command).await;
         }
     }

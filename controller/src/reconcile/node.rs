@@ -1,42 +1,52 @@
 //! Nodes that fell silent or came back, judged by the leader's own ears.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use nube_state::command::{NodeSeen, SetNodeReachable, Tick};
 use nube_state::{Command, State};
 use nube_types::limits::NODE_UNREACHABLE_MS;
 use nube_types::{NodeId, TimestampMs};
 
+/// Longer silences make a node unreachable.
+const UNREACHABLE: Duration = Duration::from_millis(NODE_UNREACHABLE_MS);
+
+/// When a node that has been silent for so long was last heard.
+fn seen_at(now: TimestampMs, silent: Duration) -> TimestampMs {
+    let silent_ms = u64::try_from(silent.as_millis()).unwrap_or(u64::MAX);
+    TimestampMs(now.0.saturating_sub(silent_ms))
+}
+
 /// Time goes on; from time to time with proof of who was alive.
-pub fn tick(heard: &BTreeMap<NodeId, TimestampMs>, with_seen: bool) -> Command {
-    let seen = |(node, at): (&NodeId, &TimestampMs)| NodeSeen {
+pub fn tick(silence: &BTreeMap<NodeId, Duration>, now: TimestampMs, with_seen: bool) -> Command {
+    let alive = silence
+        .iter()
+        .filter(|(_, silent)| with_seen && **silent < UNREACHABLE);
+    let seen = alive.map(|(node, silent)| NodeSeen {
         node: *node,
-        at: *at,
-    };
-    let seen = if with_seen {
-        heard.iter().map(seen).collect()
-    } else {
-        Vec::new()
-    };
-    Command::Tick(Tick { seen })
+        at: seen_at(now, *silent),
+    });
+    Command::Tick(Tick {
+        seen: seen.collect(),
+    })
 }
 
 /// Nodes whose reachability differs from what is committed. A new leader waits
 /// as long as a silence lasts: it has not listened before.
 pub fn plan(
     state: &State,
-    heard: &BTreeMap<NodeId, TimestampMs>,
+    silence: &BTreeMap<NodeId, Duration>,
     now: TimestampMs,
-    leading_ms: u64,
+    leading: Duration,
 ) -> Vec<Command> {
     let judge = |node: &nube_state::Node| {
-        let last = heard.get(&node.facts.id).copied();
-        let alive = last.is_some_and(|last| now.since_ms(last) < NODE_UNREACHABLE_MS);
-        let may_judge = alive || leading_ms >= NODE_UNREACHABLE_MS;
+        let silent = silence.get(&node.facts.id).copied();
+        let alive = silent.is_some_and(|silent| silent < UNREACHABLE);
+        let may_judge = alive || leading >= UNREACHABLE;
         if alive == node.reachable || !may_judge {
             return None;
         }
-        let last_seen = last.unwrap_or(node.last_seen);
+        let last_seen = silent.map_or(node.last_seen, |silent| seen_at(now, silent));
         let node = node.facts.id;
         Some(Command::SetNodeReachable(SetNodeReachable {
             node,
@@ -102,14 +112,19 @@ mod test {
     fn silence_is_judged_only_after_listening_long_enough() {
         let state = one_node();
         let now = TimestampMs(100_000);
-        let silent = BTreeMap::from([(NodeId(1), TimestampMs(now.0 - NODE_UNREACHABLE_MS))]);
-        assert_eq!(plan(&state, &silent, now, NODE_UNREACHABLE_MS).len(), 1);
-        assert_eq!(
-            plan(&state, &BTreeMap::new(), now, NODE_UNREACHABLE_MS).len(),
-            1
-        );
-        assert!(plan(&state, &silent, now, NODE_UNREACHABLE_MS - 1).is_empty());
-        let alive = BTreeMap::from([(NodeId(1), now)]);
-        assert!(plan(&state, &alive, now, u64::MAX).is_empty());
+        let silent = BTreeMap::from([(NodeId(1), UNREACHABLE)]);
+        let planned = plan(&state, &silent, now, UNREACHABLE);
+        let last_seen = TimestampMs(now.0 - NODE_UNREACHABLE_MS);
+        let lost = SetNodeReachable {
+            node: NodeId(1),
+            reachable: false,
+            last_seen,
+        };
+        assert_eq!(planned, vec![Command::SetNodeReachable(lost)]);
+        assert_eq!(plan(&state, &BTreeMap::new(), now, UNREACHABLE).len(), 1);
+        let too_early = UNREACHABLE - Duration::from_millis(1);
+        assert!(plan(&state, &silent, now, too_early).is_empty());
+        let alive = BTreeMap::from([(NodeId(1), Duration::ZERO)]);
+        assert!(plan(&state, &alive, now, Duration::MAX).is_empty());
     }
 }

@@ -12,7 +12,7 @@ pub enum Outcome {
     /// Done; there is nothing to tell.
     #[n(0)]
     Done,
-    /// These were created, in the order asked.
+    /// These were created or changed, in the order asked.
     #[n(1)]
     Instances(#[n(0)] Vec<InstanceId>),
     /// The key.

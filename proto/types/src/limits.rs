@@ -34,8 +34,6 @@ pub const PAGE_SIZE_MAX: u32 = 1_000;
 pub const PAGE_SIZE_DEFAULT: u32 = 200;
 /// tonic's default; larger messages are refused before they are read.
 pub const MESSAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// One command in the log: far above the largest valid one.
-pub const COMMAND_BYTES_MAX: usize = 1024 * 1024;
 /// Chunks of images, snapshots and tunnels.
 pub const CHUNK_BYTES: usize = 256 * 1024;
 /// An image file as a whole.
@@ -50,9 +48,6 @@ pub const REQUEST_REMEMBERED_MS: u64 = 24 * 3600 * 1000;
 pub const DELETED_KEPT_MS: u64 = 3600 * 1000;
 /// An address is not handed out again before caches and leases forget it.
 pub const ADDRESS_QUARANTINE_MS: u64 = 60 * 1000;
-/// The leader's clock may move replicated time by this much at once without
-/// agreement of others; a larger step is recorded and logged loudly.
-pub const TIME_STEP_MS_MAX: u64 = 3600 * 1000;
 /// How often the leader proposes a tick: the bill is exact to this.
 pub const TICK_MS: u64 = 1_000;
 /// How often proven node liveness is committed.

@@ -261,7 +261,8 @@ mod test {
         let (qmp, mut events, playing) = machine(&ENDLESS).await;
         assert_eq!(events.recv().await, Some(Event::Closed));
         drop(playing.await);
-        assert!(matches!(qmp.ask("query-status").await, Err(Error::Io(_))));
+        // Which error depends on who closes first.
+        assert!(qmp.ask("query-status").await.is_err());
     }
 
     #[tokio::test]

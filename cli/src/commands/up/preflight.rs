@@ -4,6 +4,7 @@
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use super::layout::{Cell, binary};
 use crate::error::{Error, Result};
@@ -146,16 +147,13 @@ fn ports(cell: &Cell, report: &mut Report) {
     }
 }
 
-/// The agent's own probe: KVM that opens is not yet KVM that works.
+/// The agent's own probe: KVM that opens is not yet KVM that works, and KVM that
+/// does not work may hang who tries.
 fn accelerator(report: &mut Report) {
     let Ok(agent) = binary("cloud-agent") else {
         return;
     };
-    let probe = Command::new(agent)
-        .arg("kvm-probe")
-        .stdin(Stdio::null())
-        .output();
-    if probe.is_ok_and(|output| output.status.success()) {
+    if probe(&agent).unwrap_or(false) {
         return;
     }
     report.degraded.push(
@@ -163,6 +161,26 @@ fn accelerator(report: &mut Report) {
          far as QEMU goes"
             .to_owned(),
     );
+}
+
+fn probe(agent: &Path) -> std::io::Result<bool> {
+    const DEADLINE: Duration = Duration::from_secs(2);
+    let mut child = Command::new(agent)
+        .arg("kvm-probe")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()?;
+    let begun = Instant::now();
+    while begun.elapsed() < DEADLINE {
+        if let Some(status) = child.try_wait()? {
+            return Ok(status.success());
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    child.kill()?;
+    child.wait()?;
+    Ok(false)
 }
 
 #[cfg(test)]

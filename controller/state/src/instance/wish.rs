@@ -22,7 +22,8 @@ pub(crate) fn change(state: &mut State, command: &ChangeInstance) -> Result<Outc
         Wish::Stop => stop(state, instance, command.force),
         Wish::Reboot => reboot(state, instance, command.force)?,
     }
-    Ok(Outcome::Done)
+    // Named, so that a repetition finds it whatever its name means by then.
+    Ok(Outcome::Instances(vec![command.instance]))
 }
 
 fn absent(command: &ChangeInstance) -> Refusal {
