@@ -152,91 +152,91 @@ async fn start(config: Config, tls: &Tls) -> anyhow::Result<Arc<Cell>> {
     }))
 }
 
+/// A service behind the gate of a role, with bounded messages.
 macro_rules! gated {
-    ($server:ident, $service:expr, $gate:expr) => {
+    ($cell:ident, $server:ident, $service:path, $role:expr) => {
         InterceptedService::new(
-            $server::new($service).max_decoding_message_size(MESSAGE_BYTES_MAX),
-            $gate.clone(),
+            $server::new($service(Arc::clone(&$cell))).max_decoding_message_size(MESSAGE_BYTES_MAX),
+            Gate::new(&$cell.config.cluster_id, $role),
         )
     };
 }
 
 type Serving = futures::future::BoxFuture<'static, Result<(), tonic::transport::Error>>;
 
+fn builder(tls: &Tls) -> anyhow::Result<Server> {
+    let keepalive = Some(Duration::from_secs(5));
+    Ok(Server::builder()
+        .tls_config(tls.server())?
+        .tcp_nodelay(true)
+        .max_concurrent_streams(STREAMS_PER_CONNECTION)
+        .http2_keepalive_interval(keepalive)
+        .http2_keepalive_timeout(keepalive))
+}
+
 fn serve(cell: Arc<Cell>, tls: &Tls, listeners: Vec<TcpListener>) -> anyhow::Result<Serving> {
-    let gate = |role| Gate::new(&cell.config.cluster_id, role);
-    let (operator, agent, controller) = (
-        gate(Role::Operator),
-        gate(Role::Agent),
-        gate(Role::Controller),
-    );
+    use Role::{Agent, Controller, Operator};
+    use api::{billing, cluster, image, instance, instance_type, node, ssh_key};
     let (health, health_service) = tonic_health::server::health_reporter();
     tokio::spawn(async move {
-        health
-            .set_service_status("", tonic_health::ServingStatus::Serving)
-            .await;
+        let serving = tonic_health::ServingStatus::Serving;
+        health.set_service_status("", serving).await;
     });
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(nube_proto::DESCRIPTORS)
         .build_v1()?;
-    let shared = || Arc::clone(&cell);
-    let router = Server::builder()
-        .tls_config(tls.server())?
-        .tcp_nodelay(true)
-        .max_concurrent_streams(STREAMS_PER_CONNECTION)
-        .http2_keepalive_interval(Some(Duration::from_secs(5)))
-        .http2_keepalive_timeout(Some(Duration::from_secs(5)))
+    let reflection =
+        InterceptedService::new(reflection, Gate::new(&cell.config.cluster_id, Operator));
+    let router = builder(tls)?
         .add_service(health_service)
-        .add_service(InterceptedService::new(reflection, operator.clone()))
+        .add_service(reflection)
         .add_service(gated!(
+            cell,
             InstanceServiceServer,
-            api::instance::Service(shared()),
-            operator
+            instance::Service,
+            Operator
         ))
         .add_service(gated!(
+            cell,
             InstanceTypeServiceServer,
-            api::instance_type::Service(shared()),
-            operator
+            instance_type::Service,
+            Operator
         ))
+        .add_service(gated!(cell, ImageServiceServer, image::Service, Operator))
         .add_service(gated!(
-            ImageServiceServer,
-            api::image::Service(shared()),
-            operator
-        ))
-        .add_service(gated!(
+            cell,
             SshKeyServiceServer,
-            api::ssh_key::Service(shared()),
-            operator
+            ssh_key::Service,
+            Operator
         ))
+        .add_service(gated!(cell, NodeServiceServer, node::Service, Operator))
         .add_service(gated!(
-            NodeServiceServer,
-            api::node::Service(shared()),
-            operator
-        ))
-        .add_service(gated!(
+            cell,
             BillingServiceServer,
-            api::billing::Service(shared()),
-            operator
+            billing::Service,
+            Operator
         ))
         .add_service(gated!(
+            cell,
             ClusterServiceServer,
-            api::cluster::Service(shared()),
-            operator
+            cluster::Service,
+            Operator
         ))
         .add_service(gated!(
+            cell,
             AgentServiceServer,
-            agents::service::Service(shared()),
-            agent
+            agents::service::Service,
+            Agent
         ))
         .add_service(gated!(
+            cell,
             PeerServiceServer,
-            peer::service::Service(shared()),
-            controller
+            peer::service::Service,
+            Controller
         ));
-    let incoming = futures::stream::select_all(
-        listeners
-            .into_iter()
-            .map(|listener| TcpListenerStream::new(listener).boxed()),
-    );
+    let streams = listeners
+        .into_iter()
+        .map(|listener| TcpListenerStream::new(listener).boxed());
+    let incoming = futures::stream::select_all(streams);
     Ok(Box::pin(router.serve_with_incoming(incoming)))
 }

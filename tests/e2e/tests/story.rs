@@ -62,8 +62,8 @@ fn copies_go_both_ways(cloud: &Cloud) -> anyhow::Result<()> {
     let bytes: Vec<u8> = (0..100_000u32).flat_map(u32::to_le_bytes).collect();
     std::fs::write(&here, &bytes)?;
     let path = |p: &std::path::Path| p.display().to_string();
-    cloud.ctl(&["scp", &path(&here), "web-1:/root/there"])?;
-    cloud.ctl(&["scp", "web-1:/root/there", &path(&back)])?;
+    cloud.ctl(&["scp", &path(&here), "web-1:there"])?;
+    cloud.ctl(&["scp", "web-1:there", &path(&back)])?;
     assert_eq!(std::fs::read(&back)?, bytes);
     assert!(
         !cloud.scratch().join(".ssh/known_hosts").exists(),
@@ -88,7 +88,7 @@ fn power_and_disk(cloud: &Cloud) -> anyhow::Result<()> {
         "a restart must keep the machine-id"
     );
     cloud
-        .ssh("web-1", &["test", "-s", "/root/there"])
+        .ssh("web-1", &["test", "-s", "there"])
         .context("the disk is kept")?;
     cloud.ctl(&["reboot", "web-1"])?;
     nube_harness::eventually("another boot", std::time::Duration::from_secs(90), || {
