@@ -25,9 +25,15 @@ fn a_newcomer_rents_a_machine_and_checks_the_bill() -> anyhow::Result<()> {
     power_and_disk(&cloud)?;
     the_bill(&cloud)?;
     deletes_leave_nothing(&cloud)?;
-    let dir = cloud.dir();
+    let marks = cloud.marks()?;
+    assert_eq!(marks.len(), 4, "{marks:?}");
     cloud.purge()?;
-    Leftovers::of(&dir.display().to_string(), &[cloud.scratch()]).none()
+    let rules = run(std::process::Command::new("nft").args(["list", "tables"]))?.ok()?;
+    for mark in marks {
+        Leftovers::of(&mark, &[cloud.scratch()]).none()?;
+        assert!(!rules.contains(&mark), "{mark}: {rules}");
+    }
+    Ok(())
 }
 
 /// C3 and the design's promise 2: nothing that names a guest is shared.

@@ -239,6 +239,29 @@ impl Cloud {
         Ok(())
     }
 
+    /// Words that name this cloud's things on this machine: its directory, its
+    /// cell's id, its nodes' ids.
+    pub fn marks(&self) -> anyhow::Result<Vec<String>> {
+        let quoted = |file: PathBuf, key: &str| -> anyhow::Result<String> {
+            let text = fs::read_to_string(&file).with_context(|| file.display().to_string())?;
+            let line = text.lines().find(|line| line.starts_with(key));
+            let value = line.and_then(|line| line.split('"').nth(1));
+            Ok(value
+                .with_context(|| format!("{key} in {}", file.display()))?
+                .to_owned())
+        };
+        let mut marks = vec![self.dir().display().to_string()];
+        marks.push(quoted(self.dir().join("nube.cell"), "id")?);
+        for node in 1..=self.size.nodes {
+            let id = quoted(
+                self.dir().join(format!("node-{node}/agent.toml")),
+                "node_id",
+            )?;
+            marks.push(id.trim_start_matches("n-").to_owned());
+        }
+        Ok(marks)
+    }
+
     /// `down --purge`; what it could not remove is an error.
     pub fn purge(&self) -> anyhow::Result<String> {
         self.ctl(&["down", "--purge"])

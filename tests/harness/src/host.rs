@@ -93,7 +93,8 @@ impl Leftovers {
                 found.push(format!("process {pid}: {line}"));
             }
         }
-        let places = ["/run/netns", "/sys/fs/cgroup"].map(PathBuf::from);
+        // Devices of this namespace; those of others go with their namespaces.
+        let places = ["/run/netns", "/sys/fs/cgroup", "/sys/class/net"].map(PathBuf::from);
         for place in places
             .iter()
             .map(PathBuf::as_path)

@@ -23,7 +23,7 @@ const SHELLS_MEANT: &[(&str, &str)] = &[(
     "ssh hands a ProxyCommand to a shell: the test asks a real one what it reads",
 )];
 /// Paths that exist only where somebody builds.
-const MACHINE_PATHS: &[&str] = &["/work/", "/root/"];
+const MACHINE_PATHS: &[&str] = &["/home/", "/root/"];
 /// Paths that look alike and are meant: in files below this folder, what begins
 /// so, and why.
 const MACHINE_PATHS_MEANT: &[(&str, &str, &str)] = &[
@@ -194,13 +194,13 @@ mod test {
 
     #[test]
     fn paths_of_a_build_machine_are_found_in_any_file() {
-        assert_eq!(rules("a.md", "see /work/x\n"), ["machine-path"]);
+        assert_eq!(rules("a.md", "see /home/x\n"), ["machine-path"]);
         assert_eq!(
             rules("a.rs", "const A: &str = \"/root/.cargo\";\n"),
             ["machine-path"]
         );
         for free in [
-            "x.com/work/y\n",
+            "x.com/home/y\n",
             "put keys into /root/.ssh/authorized_keys\n",
             "net/root/a\n",
         ] {
@@ -208,7 +208,7 @@ mod test {
         }
         assert!(rules("deploy/images/init", "mount /root/dev\n").is_empty());
         assert_eq!(
-            rules("deploy/images/init", "cp /work/x\n"),
+            rules("deploy/images/init", "cp /home/x\n"),
             ["machine-path"]
         );
     }
