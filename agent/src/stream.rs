@@ -27,10 +27,14 @@ use crate::driver::Driver;
 use crate::report::shorten;
 
 /// Between two attempts to connect to a guest that still boots.
-const RETRY_PAUSE: Duration = Duration::from_millis(100);
-/// One attempt: a booting guest drops packets, and a dropped SYN is repeated by
-/// the kernel only after a second.
-const ATTEMPT_MAX: Duration = Duration::from_secs(1);
+const RETRY_PAUSE: Duration = Duration::from_millis(50);
+/// The first attempts: a booting guest drops packets, and the kernel repeats a
+/// dropped SYN only after a second. Fresh attempts find an open port sooner: a
+/// whole second of each launch was spent waiting for that repetition.
+const ATTEMPT_FIRST: Duration = Duration::from_millis(150);
+/// Each attempt may last longer than the one before, up to this: a guest on a
+/// busy host needs time to answer.
+const ATTEMPT_MAX: Duration = Duration::from_secs(2);
 /// As in the public API.
 const WAIT_MAX: Duration = Duration::from_secs(600);
 /// Without a byte in either direction: far above a pause for lunch.
@@ -122,9 +126,12 @@ impl<D: Driver> Streams<D> {
         let port = u16::try_from(target.port).ok().filter(|port| *port != 0);
         let port = port.ok_or_else(|| format!("{} is not a TCP port", target.port))?;
         let wait = Duration::from_millis(target.wait_ms.into()).min(WAIT_MAX);
-        let give_up_at = Instant::now() + wait;
+        let begun = Instant::now();
+        let give_up_at = begun + wait;
         loop {
-            let error = match timeout(ATTEMPT_MAX, self.driver.connect(id, port)).await {
+            // A tenth of the time that has passed: never a large share of it.
+            let patience = (begun.elapsed() / 10).clamp(ATTEMPT_FIRST, ATTEMPT_MAX);
+            let error = match timeout(patience, self.driver.connect(id, port)).await {
                 Ok(Ok(guest)) => {
                     // Best effort: only latency suffers.
                     let _ = guest.set_nodelay(true);

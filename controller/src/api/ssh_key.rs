@@ -238,21 +238,31 @@ mod test {
         }
     }
 
+    /// An OpenSSH line from its wire parts (RFC 4253, section 6.6).
+    fn line(parts: &[&[u8]]) -> String {
+        use base64::Engine;
+        let mut blob = Vec::new();
+        for part in parts {
+            blob.extend_from_slice(&u32::try_from(part.len()).expect("short").to_be_bytes());
+            blob.extend_from_slice(part);
+        }
+        let name = String::from_utf8_lossy(parts[0]);
+        let text = base64::engine::general_purpose::STANDARD.encode(blob);
+        format!("{name} {text} test")
+    }
+
+    #[test]
+    fn security_keys_are_taken() {
+        let key = line(&[b"sk-ssh-ed25519@openssh.com", &[7; 32], b"ssh:"]);
+        let parsed = parse(&key).expect("a FIDO ed25519 key");
+        assert_eq!(parsed.algorithm().to_string(), "sk-ssh-ed25519@openssh.com");
+    }
+
     #[test]
     fn short_rsa_keys_are_refused_with_their_size() {
         // A 1024-bit modulus, as an attacker or an old device would send it.
-        let mut blob = Vec::new();
-        for part in [
-            b"ssh-rsa".to_vec(),
-            vec![1, 0, 1],
-            [vec![0, 0x80], vec![1; 127]].concat(),
-        ] {
-            blob.extend_from_slice(&u32::try_from(part.len()).expect("short").to_be_bytes());
-            blob.extend_from_slice(&part);
-        }
-        use base64::Engine;
-        let text = base64::engine::general_purpose::STANDARD.encode(blob);
-        let error = parse(&format!("ssh-rsa {text}")).expect_err("too short");
+        let modulus = [vec![0, 0x80], vec![1; 127]].concat();
+        let error = parse(&line(&[b"ssh-rsa", &[1, 0, 1], &modulus])).expect_err("too short");
         assert!(error.message().contains("1024"), "{error}");
     }
 }
