@@ -165,9 +165,16 @@ impl<D: Driver, I: Images> Reconciler<D, I> {
             tokio::select! {
                 biased;
                 Some(ended) = self.ended.recv() => self.guest_ended(ended),
-                Some(Ok((id, token, done))) = self.verbs.join_next(), if !self.verbs.is_empty() => {
-                    self.verb_finished(id, token, done);
-                }
+                // Every end, an aborted fetch's too: a pattern that did not match it
+                // would switch this branch off, and the next verb's end would be
+                // noticed only at the next event.
+                joined = self.verbs.join_next(), if !self.verbs.is_empty() => match joined {
+                    Some(Ok((id, token, done))) => self.verb_finished(id, token, done),
+                    Some(Err(error)) if error.is_panic() => {
+                        tracing::error!(%error, "a verb panicked");
+                    }
+                    Some(Err(_)) | None => {}
+                },
                 event = events.recv() => match event {
                     Some(Event::Desired(wishes)) => self.desired(wishes),
                     Some(Event::Told(ids)) => self.told(ids),

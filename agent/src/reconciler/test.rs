@@ -491,8 +491,15 @@ async fn a_delete_is_tried_until_it_works_and_overtakes_a_fetch() {
     let mut agent = Agent::start(&host, dir.path()).await;
     agent.wish(&wish(running(), 1)).await;
     agent.reports(State::Starting, 0).await;
+    let begun = tokio::time::Instant::now();
     agent.wish(&wish(Desire::Deleted, 2)).await;
     agent.reports(State::Deleted, 2).await;
+    // On the paused clock: an end that is noticed by chance costs a minute.
+    assert!(
+        begun.elapsed() < Duration::from_secs(1),
+        "{:?}",
+        begun.elapsed()
+    );
 }
 
 #[tokio::test(start_paused = true)]
