@@ -12,7 +12,7 @@ use clap::{Args, Subcommand, ValueEnum};
   cloudctl bill --by day --from 2026-11-01 --to 2026-11-30
   cloudctl bill --instance web --by line
   cloudctl bill -o csv > bill.csv
-  cloudctl bill explain i-00c0ffee00c0ffee/2026-11-22/v1
+  cloudctl bill explain i-00c0ffee00c0ffee/2026-11-22/n1.micro/v1
   cloudctl bill verify")]
 pub struct Bill {
     #[command(subcommand)]
