@@ -7,13 +7,19 @@ use std::path::PathBuf;
 use prost::Message;
 
 const FILES: &[&str] = &[
+    "nube/v1/access_key.proto",
     "nube/v1/cluster.proto",
+    "nube/v1/event.proto",
     "nube/v1/image.proto",
     "nube/v1/instance.proto",
     "nube/v1/instance_type.proto",
+    "nube/v1/join.proto",
     "nube/v1/node.proto",
+    "nube/v1/principal.proto",
+    "nube/v1/project.proto",
     "nube/v1/ssh_key.proto",
     "nube/v1/usage.proto",
+    "nube/v1/watch.proto",
     "nube/agent/v1/agent.proto",
     "nube/peer/v1/peer.proto",
 ];

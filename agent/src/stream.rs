@@ -117,7 +117,9 @@ impl<D: Driver> Streams<D> {
                 log.map(|log| Target::Log(log.into()))
                     .map_err(|e| e.to_string())
             }
-            None => Err("this agent does not know this kind of stream".to_owned()),
+            Some(open_stream::Kind::Console(_)) | None => {
+                Err("this agent does not know this kind of stream".to_owned())
+            }
         }
     }
 

@@ -39,6 +39,7 @@ impl Controller {
             member_id,
             leader: true,
             term,
+            controllers: Vec::new(),
         }))
         .await;
     }

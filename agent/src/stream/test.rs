@@ -175,6 +175,7 @@ async fn a_log_is_sent_in_chunks() {
     let (_listener, streams) = rig(0).await;
     let target = open_stream::Kind::SerialLog(nube_proto::agent::v1::SerialLogTarget {
         bytes_max: u64::MAX,
+        follow: false,
     });
     let open = OpenStream {
         kind: Some(target),

@@ -65,6 +65,12 @@ impl NodeService for Fake {
     ) -> Result<Response<ListNodesResponse>, Status> {
         Err(Status::unimplemented(""))
     }
+    async fn set_node_labels(
+        &self,
+        _: Request<nube_proto::v1::SetNodeLabelsRequest>,
+    ) -> Result<Response<Node>, Status> {
+        Err(Status::unimplemented(""))
+    }
     async fn drain_node(
         &self,
         request: Request<ChangeNodeRequest>,

@@ -145,6 +145,7 @@ pub mod test {
             role: role as i32,
             reachable,
             matched_index: 40 + id,
+            ..Member::default()
         };
         Cluster {
             id: "0123456789abcdef0123456789abcdef".into(),
@@ -165,6 +166,7 @@ pub mod test {
             instances_running: 1,
             answered_by: 1,
             version: "0.1.0".into(),
+            ..Cluster::default()
         }
     }
 

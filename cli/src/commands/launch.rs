@@ -98,6 +98,7 @@ fn request(client: &Client, args: Launch) -> Result<LaunchInstancesRequest> {
         strategy: strategy as i32,
         isolation: isolation as i32,
         accelerator: accelerator.to_owned(),
+        if_revision: 0,
     })
 }
 

@@ -14,6 +14,7 @@ pub async fn run(app: &App, args: Logs) -> Result<()> {
     let request = ReadSerialLogRequest {
         instance: args.instance,
         bytes_max: args.bytes,
+        follow: false,
     };
     // Read to the end within one attempt: a log that broke off in the middle is
     // fetched anew, not printed twice.

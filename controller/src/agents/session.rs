@@ -101,6 +101,7 @@ impl Session {
             member_id,
             leader,
             term,
+            controllers: Vec::new(),
         }))
         .await
     }

@@ -43,6 +43,8 @@ impl Service {
                     || raft.leader == Some(configured.id)
                     || silent.is_some_and(|ms| ms < MEMBER_SILENT_MS),
                 matched_index: member.and_then(|member| member.matched).unwrap_or_default(),
+                name: String::new(),
+                joining: false,
             }
         };
         self.0.config.members.iter().map(row).collect()
@@ -51,6 +53,36 @@ impl Service {
 
 #[tonic::async_trait]
 impl ClusterService for Service {
+    type BackupClusterStream = futures::stream::BoxStream<'static, Result<v1::BackupChunk, Status>>;
+
+    async fn create_join_token(
+        &self,
+        _request: Request<v1::CreateJoinTokenRequest>,
+    ) -> Result<Response<v1::CreateJoinTokenResponse>, Status> {
+        Err(Status::unimplemented("join tokens"))
+    }
+
+    async fn promote_member(
+        &self,
+        _request: Request<v1::ChangeMemberRequest>,
+    ) -> Result<Response<v1::Member>, Status> {
+        Err(Status::unimplemented("membership"))
+    }
+
+    async fn remove_member(
+        &self,
+        _request: Request<v1::ChangeMemberRequest>,
+    ) -> Result<Response<v1::RemoveMemberResponse>, Status> {
+        Err(Status::unimplemented("membership"))
+    }
+
+    async fn backup_cluster(
+        &self,
+        _request: Request<v1::BackupClusterRequest>,
+    ) -> Result<Response<Self::BackupClusterStream>, Status> {
+        Err(Status::unimplemented("backup"))
+    }
+
     async fn get_cluster(
         &self,
         request: Request<v1::GetClusterRequest>,
@@ -85,6 +117,8 @@ impl ClusterService for Service {
             instances_running: count(|state| state == InstanceState::Running),
             answered_by: self.0.config.id,
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            projects: 0,
+            watchers: 0,
         }))
     }
 

@@ -68,6 +68,7 @@ pub fn instance(state: &State, instance: &state::Instance) -> v1::Instance {
         generation: instance.generation,
         applied_generation: instance.applied_generation,
         node_reachable: node.is_some_and(|node| node.reachable),
+        zone: node.map(|node| node.facts.zone.clone()).unwrap_or_default(),
     }
 }
 

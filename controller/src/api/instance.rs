@@ -92,6 +92,28 @@ impl InstanceService for Service {
     type WatchInstanceStream = BoxStream<v1::Instance>;
     type ReadSerialLogStream = BoxStream<v1::SerialLogChunk>;
     type OpenTunnelStream = BoxStream<v1::TunnelResponse>;
+    type OpenConsoleStream = BoxStream<v1::ConsoleResponse>;
+
+    async fn preview_launch(
+        &self,
+        _request: Request<v1::LaunchInstancesRequest>,
+    ) -> Result<Response<v1::LaunchPreview>, Status> {
+        Err(Status::unimplemented("preview"))
+    }
+
+    async fn explain_instance(
+        &self,
+        _request: Request<v1::GetInstanceRequest>,
+    ) -> Result<Response<v1::PlacementExplanation>, Status> {
+        Err(Status::unimplemented("explain"))
+    }
+
+    async fn open_console(
+        &self,
+        _request: Request<Streaming<v1::ConsoleRequest>>,
+    ) -> Result<Response<Self::OpenConsoleStream>, Status> {
+        Err(Status::unimplemented("console"))
+    }
 
     async fn launch_instances(
         &self,

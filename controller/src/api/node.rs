@@ -88,4 +88,11 @@ impl NodeService for Service {
     ) -> Result<Response<v1::Node>, Status> {
         self.set_drained(request, false).await
     }
+
+    async fn set_node_labels(
+        &self,
+        _request: Request<v1::SetNodeLabelsRequest>,
+    ) -> Result<Response<v1::Node>, Status> {
+        Err(Status::unimplemented("labels"))
+    }
 }

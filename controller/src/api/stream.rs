@@ -60,7 +60,10 @@ pub async fn serial_log(
         wanted => wanted.min(SERIAL_RING_BYTES),
     };
     let instance = find(cell, &request.instance).await?;
-    let kind = Kind::SerialLog(SerialLogTarget { bytes_max });
+    let kind = Kind::SerialLog(SerialLogTarget {
+        bytes_max,
+        follow: request.follow,
+    });
     let attached = open(cell, &instance, kind, 0).await?;
     let Attached { up, down } = attached;
     // Held to the end: the agent stops sending when its caller is gone.
