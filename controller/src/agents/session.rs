@@ -209,6 +209,7 @@ impl Session {
         let actor = format!("agent/{}", self.node);
         let at = clock::now();
         let envelope = nube_state::Envelope {
+            source: None,
             request: None,
             at,
             actor,

@@ -48,6 +48,7 @@ pub async fn run(cell: Arc<Cell>) {
 async fn propose(cell: &Cell, command: Command) {
     let actor = format!("controller/{}", cell.config.id);
     let envelope = Envelope {
+        source: None,
         request: None,
         at: clock::now(),
         actor,

@@ -98,6 +98,7 @@ mod test {
         {
             let (request, actor) = (None, String::new());
             let envelope = Envelope {
+                source: None,
                 request,
                 at: TimestampMs(1_000),
                 actor,

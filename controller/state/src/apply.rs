@@ -3,7 +3,9 @@
 use crate::command::{Command, Envelope, Tick};
 use crate::outcome::{Outcome, Refusal};
 use crate::state::{self, State};
-use crate::{image, instance, network, node, request, ssh_key};
+use crate::{
+    access_key, event, image, instance, network, node, principal, project, request, ssh_key,
+};
 
 /// Applies the entry at `index`. Deterministic; synchronous; no I/O.
 ///
@@ -22,8 +24,10 @@ pub fn apply(state: &mut State, index: u64, envelope: &Envelope) -> Outcome {
     {
         return known;
     }
+    let before = event::Before::of(state, &envelope.command);
     match run(state, &envelope.command) {
         Ok(outcome) => {
+            event::record(state, envelope, before);
             if let Some(request) = envelope.request {
                 request::remember(state, request, outcome.clone());
             }
@@ -53,6 +57,15 @@ fn run(state: &mut State, command: &Command) -> Result<Outcome, Refusal> {
         Command::LaunchInstances(command) => instance::launch::launch(state, command),
         Command::ChangeInstance(command) => instance::wish::change(state, command),
         Command::ReportInstances(command) => instance::observe::report(state, command),
+        Command::CreateProject(command) => project::create(state, command),
+        Command::SetProjectQuota(id, quota) => project::set_quota(state, *id, *quota),
+        Command::DeleteProject(id) => project::delete(state, *id),
+        Command::CreatePrincipal(command) => principal::create(state, command),
+        Command::SetRole(command) => principal::set_role(state, command),
+        Command::DeletePrincipal(id) => principal::delete(state, *id),
+        Command::CreateAccessKey(command) => access_key::create(state, command),
+        Command::DeleteAccessKey(id) => access_key::delete(state, *id),
+        Command::SetNodeLabels(command) => node::set_labels(state, command),
     }
 }
 

@@ -9,7 +9,7 @@ use nube_types::TimestampMs;
 
 use crate::command::Envelope;
 use crate::outcome::Outcome;
-use crate::state::{Cluster, Derived, State};
+use crate::state::{Cluster, Derived, State, default_project};
 use crate::table::{Record, Table, store_key};
 
 /// Version of everything in this file. A replica that meets a newer one stops.
@@ -116,6 +116,12 @@ struct Meta {
     mac_count: u64,
     #[n(4)]
     prices: PriceBook,
+    #[n(5)]
+    placement_revision: Option<u64>,
+    #[n(6)]
+    network_number_max: Option<u32>,
+    #[n(7)]
+    events_forgotten: Option<u64>,
 }
 
 impl Meta {
@@ -126,17 +132,25 @@ impl Meta {
             cluster: state.cluster,
             mac_count: state.mac_count,
             prices: state.prices.clone(),
+            placement_revision: Some(state.placement_revision),
+            network_number_max: Some(state.network_number_max),
+            events_forgotten: Some(state.events_forgotten),
         }
     }
 
-    fn into_state(self) -> State {
+    /// These singletons over the tables of another state.
+    fn over(self, tables: State) -> State {
         State {
             index: self.index,
             time: self.time,
             cluster: self.cluster,
             mac_count: self.mac_count,
             prices: self.prices,
-            ..State::default()
+            placement_revision: self.placement_revision.unwrap_or(self.index),
+            // Before the first counter there was one network.
+            network_number_max: self.network_number_max.unwrap_or(1),
+            events_forgotten: self.events_forgotten.unwrap_or(0),
+            ..tables
         }
     }
 }
@@ -165,7 +179,7 @@ pub fn state_hash(state: &State) -> [u8; 32] {
     *hasher.finalize().as_bytes()
 }
 
-fn digests(state: &State) -> [[u64; 4]; 10] {
+fn digests(state: &State) -> [[u64; 4]; 15] {
     [
         state.ssh_keys.digest(),
         state.images.digest(),
@@ -177,6 +191,11 @@ fn digests(state: &State) -> [[u64; 4]; 10] {
         state.instances.digest(),
         state.usage.digest(),
         state.transitions.digest(),
+        state.projects.digest(),
+        state.principals.digest(),
+        state.access_keys.digest(),
+        state.events.digest(),
+        state.placements.digest(),
     ]
 }
 
@@ -198,6 +217,11 @@ pub fn encode_snapshot(state: &State) -> Vec<u8> {
     encode_table(&mut encoder, &state.instances);
     encode_table(&mut encoder, &state.usage);
     encode_table(&mut encoder, &state.transitions);
+    encode_table(&mut encoder, &state.projects);
+    encode_table(&mut encoder, &state.principals);
+    encode_table(&mut encoder, &state.access_keys);
+    encode_table(&mut encoder, &state.events);
+    encode_table(&mut encoder, &state.placements);
     bytes
 }
 
@@ -214,7 +238,9 @@ pub fn decode_snapshot(bytes: &[u8]) -> Result<State, CodecError> {
     let mut decoder = minicbor::Decoder::new(unversioned(bytes)?);
     let wrong = malformed("snapshot");
     let meta: Meta = decoder.decode().map_err(&wrong)?;
-    let mut state = meta.into_state();
+    // A version before tenants wrote the first ten tables only.
+    let before_tenants = meta.network_number_max.is_none();
+    let mut state = meta.over(State::default());
     decode_table(&mut decoder, &mut state.ssh_keys)?;
     decode_table(&mut decoder, &mut state.images)?;
     decode_table(&mut decoder, &mut state.instance_types)?;
@@ -225,6 +251,13 @@ pub fn decode_snapshot(bytes: &[u8]) -> Result<State, CodecError> {
     decode_table(&mut decoder, &mut state.instances)?;
     decode_table(&mut decoder, &mut state.usage)?;
     decode_table(&mut decoder, &mut state.transitions)?;
+    if !before_tenants {
+        decode_table(&mut decoder, &mut state.projects)?;
+        decode_table(&mut decoder, &mut state.principals)?;
+        decode_table(&mut decoder, &mut state.access_keys)?;
+        decode_table(&mut decoder, &mut state.events)?;
+        decode_table(&mut decoder, &mut state.placements)?;
+    }
     if decoder.position() + 1 != bytes.len() {
         let cause = "bytes are left over".to_owned();
         return Err(CodecError::Malformed {
@@ -273,20 +306,25 @@ pub fn rows(state: &State) -> impl Iterator<Item = (Vec<u8>, Vec<u8>)> {
         .chain(state.instances.rows())
         .chain(state.usage.rows())
         .chain(state.transitions.rows())
+        .chain(state.projects.rows())
+        .chain(state.principals.rows())
+        .chain(state.access_keys.rows())
+        .chain(state.events.rows())
+        .chain(state.placements.rows())
 }
 
 /// Reads a state from the store's rows (key, value), in any order.
 pub fn decode_rows<K: AsRef<[u8]>, V: AsRef<[u8]>>(
     rows: impl Iterator<Item = (K, V)>,
 ) -> Result<State, CodecError> {
-    let mut state = State::default();
+    let mut tables = State::default();
     let mut meta = None;
     for (key, value) in rows {
         let (key, value) = (key.as_ref(), value.as_ref());
         if key == META_KEY {
             meta = Some(whole::<Meta>(unversioned(value)?, "store singletons")?);
         } else {
-            decode_row(&mut state, key, value)?;
+            decode_row(&mut tables, key, value)?;
         }
     }
     let Some(meta) = meta else {
@@ -296,8 +334,7 @@ pub fn decode_rows<K: AsRef<[u8]>, V: AsRef<[u8]>>(
             cause,
         });
     };
-    (state.index, state.time) = (meta.index, meta.time);
-    (state.cluster, state.mac_count, state.prices) = (meta.cluster, meta.mac_count, meta.prices);
+    let mut state = meta.over(tables);
     finish(&mut state);
     Ok(state)
 }
@@ -314,6 +351,11 @@ fn decode_row(state: &mut State, key: &[u8], value: &[u8]) -> Result<(), CodecEr
         8 => put_row(&mut state.instances, key, value),
         9 => put_row(&mut state.usage, key, value),
         10 => put_row(&mut state.transitions, key, value),
+        11 => put_row(&mut state.projects, key, value),
+        12 => put_row(&mut state.principals, key, value),
+        13 => put_row(&mut state.access_keys, key, value),
+        14 => put_row(&mut state.events, key, value),
+        17 => put_row(&mut state.placements, key, value),
         table => {
             let cause = format!("unknown table {table}");
             Err(CodecError::Malformed {
@@ -339,6 +381,15 @@ fn put_row<R: Record>(table: &mut Table<R>, key: &[u8], value: &[u8]) -> Result<
 
 /// What was read is in the store already: nothing has changed.
 fn finish(state: &mut State) {
+    // Written before there were projects: the default one was implied.
+    if let Some(cluster) = state.cluster
+        && state.projects.get(&cluster.default_project).is_none()
+    {
+        let id = cluster.default_project;
+        state
+            .projects
+            .put(default_project(id, cluster.created_at, 0));
+    }
     state.take_changes();
     state.derived = Derived::rebuild(state);
 }

@@ -3,13 +3,16 @@
 
 use minicbor::{Decode, Encode};
 use nube_types::{
-    ImageId, InstanceId, Labels, Mib, Name, NetworkId, NodeId, PlacementEpoch, ProjectId,
-    RequestId, SshKeyId, TimestampMs,
+    AccessKeyId, ImageId, InstanceId, Labels, Mib, Name, NetworkId, NodeId, PlacementEpoch,
+    PrincipalId, ProjectId, RequestId, SshKeyId, TimestampMs,
 };
 
 use crate::image::{Blob, DiskFormat};
 use crate::instance::{InstanceStage, InstanceState};
 use crate::node::NodeFacts;
+use crate::placement::Explanation;
+use crate::principal::{AccessRole, PrincipalKind};
+use crate::project::Quota;
 
 /// One log entry.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
@@ -26,6 +29,9 @@ pub struct Envelope {
     /// What is asked.
     #[n(3)]
     pub command: Command,
+    /// Address that the request came from.
+    #[n(4)]
+    pub source: Option<String>,
 }
 
 /// A client's claim that this is one and the same mutation.
@@ -81,6 +87,115 @@ pub enum Command {
     /// What an agent sees.
     #[n(11)]
     ReportInstances(#[n(0)] ReportInstances),
+    /// A new owner, with a network.
+    #[n(12)]
+    CreateProject(#[n(0)] CreateProject),
+    /// What exists stays, even above it.
+    #[n(13)]
+    SetProjectQuota(#[n(0)] ProjectId, #[n(1)] Quota),
+    /// Refused while anything is left in it.
+    #[n(14)]
+    DeleteProject(#[n(0)] ProjectId),
+    /// A new person or program, without any role.
+    #[n(15)]
+    CreatePrincipal(#[n(0)] CreatePrincipal),
+    /// One role in one place, given or taken.
+    #[n(16)]
+    SetRole(#[n(0)] SetRole),
+    /// Its access keys end with it.
+    #[n(17)]
+    DeletePrincipal(#[n(0)] PrincipalId),
+    /// A way to prove oneself.
+    #[n(18)]
+    CreateAccessKey(#[n(0)] CreateAccessKey),
+    /// Refused everywhere from then on.
+    #[n(19)]
+    DeleteAccessKey(#[n(0)] AccessKeyId),
+    /// Labels that an operator gives a host.
+    #[n(20)]
+    SetNodeLabels(#[n(0)] SetNodeLabels),
+}
+
+/// See [`Command::CreateProject`].
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct CreateProject {
+    /// Drawn by the proposer.
+    #[n(0)]
+    pub id: ProjectId,
+    /// Unique in the cell.
+    #[n(1)]
+    pub name: Name,
+    /// Drawn by the proposer, for its network.
+    #[n(2)]
+    pub network: NetworkId,
+    /// Absent: the default.
+    #[n(3)]
+    pub quota: Option<Quota>,
+}
+
+/// See [`Command::CreatePrincipal`].
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct CreatePrincipal {
+    /// Drawn by the proposer.
+    #[n(0)]
+    pub id: PrincipalId,
+    /// Unique in the cell.
+    #[n(1)]
+    pub name: Name,
+    /// Person or program.
+    #[n(2)]
+    pub kind: PrincipalKind,
+}
+
+/// See [`Command::SetRole`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub struct SetRole {
+    /// Whose.
+    #[n(0)]
+    pub principal: PrincipalId,
+    /// Where; absent: the cell.
+    #[n(1)]
+    pub project: Option<ProjectId>,
+    /// Absent: none any more.
+    #[n(2)]
+    pub role: Option<AccessRole>,
+}
+
+/// See [`Command::CreateAccessKey`].
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct CreateAccessKey {
+    /// Drawn by the proposer.
+    #[n(0)]
+    pub id: AccessKeyId,
+    /// Whose.
+    #[n(1)]
+    pub principal: PrincipalId,
+    /// Where; absent: the cell.
+    #[n(2)]
+    pub project: Option<ProjectId>,
+    /// The most it may do there.
+    #[n(3)]
+    pub role: AccessRole,
+    /// SHA-256 of the secret, which is never in the log.
+    #[cbor(n(4), with = "minicbor::bytes")]
+    pub secret_hash: [u8; 32],
+    /// From the commit on; absent: for ever.
+    #[n(5)]
+    pub ttl_ms: Option<u64>,
+}
+
+/// See [`Command::SetNodeLabels`].
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct SetNodeLabels {
+    /// Which.
+    #[n(0)]
+    pub node: NodeId,
+    /// Checked labels to set.
+    #[n(1)]
+    pub set: Labels,
+    /// Keys to remove.
+    #[n(2)]
+    pub remove: Vec<String>,
 }
 
 /// See [`Command::InitCluster`].
@@ -224,6 +339,9 @@ pub struct LaunchInstances {
     /// Each with its host: chosen outside, checked again here.
     #[n(6)]
     pub instances: Vec<NewInstance>,
+    /// Refuse when what placements rest on has changed since.
+    #[n(7)]
+    pub if_revision: Option<u64>,
 }
 
 /// One instance to create.
@@ -242,6 +360,9 @@ pub struct NewInstance {
     /// half is never in the log.
     #[n(3)]
     pub ssh_host_public_key: String,
+    /// Why this host.
+    #[n(4)]
+    pub explanation: Option<Explanation>,
 }
 
 /// See [`Command::ChangeInstance`].

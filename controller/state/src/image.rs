@@ -7,6 +7,7 @@ use nube_types::{ImageId, Mib, Name, ProjectId, TimestampMs};
 
 use crate::command::RegisterImage;
 use crate::outcome::{Kind, Outcome, Refusal};
+use crate::project;
 use crate::state::State;
 use crate::table::Record;
 
@@ -104,6 +105,8 @@ pub(crate) fn register(state: &mut State, command: &RegisterImage) -> Result<Out
             limit,
         });
     }
+    let (project, count) = (command.project, of_project(state, command.project).count());
+    project::check_one_more(state, project, "images", count as u64, |quota| quota.images)?;
     let (created_at, revision) = (state.time, state.index);
     state.images.put(Image {
         id: command.id,

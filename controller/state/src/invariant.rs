@@ -115,10 +115,20 @@ fn derived(state: &State, found: &mut Vec<String>) {
             .filter(|(_, used)| used.instances > 0);
         used.map(|(node, used)| (*node, *used)).collect::<Vec<_>>()
     };
+    let projects = |derived: &Derived| {
+        let used = derived
+            .project_use
+            .iter()
+            .filter(|(_, used)| used.instances > 0);
+        used.map(|(project, used)| (*project, *used))
+            .collect::<Vec<_>>()
+    };
     let equal = rebuilt.names == state.derived.names
         && rebuilt.addresses == state.derived.addresses
         && rebuilt.placed == state.derived.placed
         && rebuilt.image_use == state.derived.image_use
+        && rebuilt.project_names == state.derived.project_names
+        && projects(&rebuilt) == projects(&state.derived)
         && rebuilt.transitional == state.derived.transitional
         && rebuilt.deleted == state.derived.deleted
         && rebuilt.request_order == state.derived.request_order

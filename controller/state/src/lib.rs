@@ -17,9 +17,11 @@
 
 #![forbid(unsafe_code)]
 
+pub mod access_key;
 pub mod apply;
 pub mod codec;
 pub mod command;
+pub mod event;
 pub mod image;
 pub mod instance;
 pub mod instance_type;
@@ -27,21 +29,29 @@ pub mod invariant;
 pub mod network;
 pub mod node;
 pub mod outcome;
+pub mod placement;
+pub mod principal;
+pub mod project;
 pub mod request;
 pub mod ssh_key;
 pub mod state;
 pub mod table;
 pub mod usage;
 
+pub use access_key::AccessKey;
 pub use apply::apply;
 pub use codec::{CodecError, FORMAT};
 pub use command::{Command, Envelope, Request};
+pub use event::Event;
 pub use image::{Blob, DiskFormat, Image};
 pub use instance::{DesiredState, Instance, InstanceStage, InstanceState};
 pub use instance_type::InstanceType;
 pub use network::Network;
 pub use node::{Accelerator, Isolation, Node, NodeFacts};
 pub use outcome::{Kind, Outcome, Refusal};
+pub use placement::{Explanation, HostVerdict, Placement};
+pub use principal::{AccessRole, Principal, PrincipalKind, RoleBinding};
+pub use project::{Project, Quota};
 pub use ssh_key::SshKey;
 pub use state::{Cluster, State};
 pub use table::{Change, Table};

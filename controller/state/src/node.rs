@@ -5,7 +5,8 @@ use minicbor::{Decode, Encode};
 use nube_types::limits::{NODES_MAX, REASON_BYTES_MAX};
 use nube_types::{Labels, Mib, Name, NodeId, TimestampMs, label};
 
-use crate::command::SetNodeReachable;
+use crate::command::{SetNodeLabels, SetNodeReachable};
+use crate::event;
 use crate::instance::{self, Instance};
 use crate::outcome::{Kind, Outcome, Refusal};
 use crate::state::State;
@@ -127,6 +128,9 @@ pub struct Node {
     /// as long as what is reserved exceeds the facts.
     #[n(7)]
     pub oversold: bool,
+    /// Given by operators; they win over those of the agent.
+    #[n(8)]
+    pub operator_labels: Option<Labels>,
 }
 
 impl Record for Node {
@@ -168,6 +172,14 @@ impl NodeUse {
 }
 
 impl Node {
+    /// The agent's labels, and the operators' over them.
+    #[must_use]
+    pub fn labels(&self) -> Labels {
+        let mut labels = self.facts.labels.clone();
+        labels.extend(self.operator_labels.clone().unwrap_or_default());
+        labels
+    }
+
     /// Virtual CPUs that may be promised: cores times the overcommit.
     #[must_use]
     pub fn vcpus_promised_max(&self) -> u64 {
@@ -256,6 +268,7 @@ pub(crate) fn register(state: &mut State, facts: &NodeFacts) -> Result<Outcome, 
             revision: 0,
             reachable_since: state.time,
             oversold: false,
+            operator_labels: None,
         },
     };
     if node.facts.agent_epoch < facts.agent_epoch {
@@ -265,6 +278,7 @@ pub(crate) fn register(state: &mut State, facts: &NodeFacts) -> Result<Outcome, 
     node.hear(true, state.time);
     node.oversold = node.exceeded_by(&state.node_use(facts.id));
     node.revision = state.index;
+    state.placement_revision = state.index;
     state.nodes.put(node);
     Ok(Outcome::Done)
 }
@@ -308,6 +322,7 @@ pub(crate) fn settle(state: &mut State, id: NodeId) {
             node.oversold = false;
             node.revision = index;
         });
+        state.placement_revision = index;
     }
 }
 
@@ -316,7 +331,11 @@ pub(crate) fn set_reachable(
     command: &SetNodeReachable,
 ) -> Result<Outcome, Refusal> {
     let (index, time) = (state.index, state.time);
+    let mut changed = None;
     let found = state.nodes.update(&command.node, |node| {
+        if node.reachable != command.reachable {
+            changed = Some(node.facts.name.to_string());
+        }
         node.hear(command.reachable, time);
         node.prove(command.last_seen.min(time));
         node.revision = index;
@@ -327,6 +346,15 @@ pub(crate) fn set_reachable(
             kind: Kind::Node,
             reference,
         });
+    }
+    if let Some(name) = changed {
+        state.placement_revision = index;
+        let word = if command.reachable {
+            "reachable"
+        } else {
+            "unreachable"
+        };
+        event::note_node(state, command.node.to_string(), name, word);
     }
     if !command.reachable {
         instance::life::finish_deletes_without_host(state, command.node);
@@ -346,14 +374,40 @@ pub(crate) fn set_drained(
             node.revision = index;
         }
     });
-    if found {
-        Ok(Outcome::Done)
-    } else {
-        Err(Refusal::NotFound {
-            kind: Kind::Node,
-            reference: node.to_string(),
-        })
+    if !found {
+        return Err(absent(node));
     }
+    state.placement_revision = index;
+    Ok(Outcome::Done)
+}
+
+fn absent(node: NodeId) -> Refusal {
+    Refusal::NotFound {
+        kind: Kind::Node,
+        reference: node.to_string(),
+    }
+}
+
+pub(crate) fn set_labels(state: &mut State, command: &SetNodeLabels) -> Result<Outcome, Refusal> {
+    let mut node = state
+        .nodes
+        .get(&command.node)
+        .cloned()
+        .ok_or_else(|| absent(command.node))?;
+    let mut labels = node.operator_labels.unwrap_or_default();
+    for key in &command.remove {
+        labels.remove(key);
+    }
+    labels.extend(command.set.clone());
+    label::check(&labels).map_err(|rule| Refusal::Invalid {
+        field: "labels".to_owned(),
+        rule,
+    })?;
+    node.operator_labels = Some(labels);
+    node.revision = state.index;
+    state.nodes.put(node);
+    state.placement_revision = state.index;
+    Ok(Outcome::Done)
 }
 
 /// A text for people, cut at a character boundary.

@@ -4,7 +4,9 @@
 use std::fmt;
 
 use minicbor::{Decode, Encode};
-use nube_types::{ImageId, InstanceId, Name, NodeId, SshKeyId};
+use nube_types::{
+    AccessKeyId, ImageId, InstanceId, Name, NodeId, PrincipalId, ProjectId, SshKeyId,
+};
 
 /// What became of a command.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
@@ -24,6 +26,15 @@ pub enum Outcome {
     /// Nothing was changed.
     #[n(4)]
     Refused(#[n(0)] Refusal),
+    /// The project.
+    #[n(5)]
+    Project(#[n(0)] ProjectId),
+    /// The principal.
+    #[n(6)]
+    Principal(#[n(0)] PrincipalId),
+    /// The access key.
+    #[n(7)]
+    AccessKey(#[n(0)] AccessKeyId),
 }
 
 /// The kind of thing a refusal is about.
@@ -45,6 +56,15 @@ pub enum Kind {
     /// See `node.rs`.
     #[n(4)]
     Node,
+    /// See `project.rs`.
+    #[n(5)]
+    Project,
+    /// See `principal.rs`.
+    #[n(6)]
+    Principal,
+    /// See `access_key.rs`.
+    #[n(7)]
+    AccessKey,
 }
 
 impl fmt::Display for Kind {
@@ -55,6 +75,9 @@ impl fmt::Display for Kind {
             Self::InstanceType => "instance type",
             Self::SshKey => "ssh key",
             Self::Node => "node",
+            Self::Project => "project",
+            Self::Principal => "principal",
+            Self::AccessKey => "access key",
         })
     }
 }
@@ -172,6 +195,65 @@ pub enum Refusal {
     #[n(11)]
     #[error("id {0} exists")]
     IdTaken(#[n(0)] String),
+    /// More than the project may have.
+    #[n(12)]
+    #[error(
+        "quota of {resource} exceeded: {asked} asked for, {used} of {limit} used; \
+         delete some, or ask an admin of the cell for more"
+    )]
+    QuotaExceeded {
+        /// As in a quota.
+        #[n(0)]
+        resource: String,
+        /// The most.
+        #[n(1)]
+        limit: u64,
+        /// What exists.
+        #[n(2)]
+        used: u64,
+        /// What was asked for.
+        #[n(3)]
+        asked: u64,
+    },
+    /// The preview does not hold any more.
+    #[n(13)]
+    #[error("revision {asked} is out of date: hosts, quota or instances changed at {changed}")]
+    RevisionChanged {
+        /// The preview's.
+        #[n(0)]
+        asked: u64,
+        /// The newest change.
+        #[n(1)]
+        changed: u64,
+    },
+    /// Something is left inside.
+    #[n(14)]
+    #[error("{kind} `{name}` still has {count} {what}; delete them first")]
+    NotEmpty {
+        /// Of what.
+        #[n(0)]
+        kind: Kind,
+        /// Its name.
+        #[n(1)]
+        name: Name,
+        /// What is left.
+        #[n(2)]
+        what: String,
+        /// How many.
+        #[n(3)]
+        count: u64,
+    },
+    /// A key may not do more than its principal.
+    #[n(15)]
+    #[error("principal `{name}` has no role `{role}` there; give it the role first")]
+    RoleMissing {
+        /// Whose.
+        #[n(0)]
+        name: Name,
+        /// Which.
+        #[n(1)]
+        role: String,
+    },
 }
 
 impl From<Refusal> for Outcome {

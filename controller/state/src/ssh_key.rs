@@ -7,6 +7,7 @@ use nube_types::{Name, ProjectId, SshKeyId, TimestampMs};
 
 use crate::command::ImportSshKey;
 use crate::outcome::{Kind, Outcome, Refusal};
+use crate::project;
 use crate::state::State;
 use crate::table::Record;
 
@@ -82,6 +83,10 @@ pub(crate) fn import(state: &mut State, command: &ImportSshKey) -> Result<Outcom
             limit,
         });
     }
+    let project = command.project;
+    project::check_one_more(state, project, "ssh_keys", count as u64, |quota| {
+        quota.ssh_keys
+    })?;
     state.ssh_keys.put(SshKey {
         id: command.id,
         project: command.project,

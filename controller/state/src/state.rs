@@ -6,13 +6,18 @@ use minicbor::{Decode, Encode};
 use nube_billing::{PriceBook, Transition, UsageInterval};
 use nube_types::{ImageId, InstanceId, Name, NetworkId, NodeId, ProjectId, RequestId, TimestampMs};
 
+use crate::access_key::AccessKey;
 use crate::command::InitCluster;
+use crate::event::{Event, Note};
 use crate::image::Image;
 use crate::instance::{Instance, InstanceState};
 use crate::instance_type::{self, InstanceType};
 use crate::network::{Network, ReleasedAddress};
 use crate::node::{Node, NodeUse};
 use crate::outcome::{Outcome, Refusal};
+use crate::placement::Placement;
+use crate::principal::Principal;
+use crate::project::{self, Project, ProjectUse, Quota};
 use crate::request::RememberedRequest;
 use crate::ssh_key::SshKey;
 use crate::table::{Change, Table};
@@ -42,6 +47,13 @@ pub struct State {
     pub cluster: Option<Cluster>,
     /// MACs handed out so far.
     pub mac_count: u64,
+    /// Log index of the last change that a placement rests on: hosts, what is
+    /// reserved there, quotas. A preview made since then still holds.
+    pub placement_revision: u64,
+    /// The highest network number given.
+    pub network_number_max: u32,
+    /// Events below this index are forgotten; 0: none is.
+    pub events_forgotten: u64,
     /// Prices, effective-dated, append-only.
     pub prices: PriceBook,
     /// See `ssh_key.rs`.
@@ -64,6 +76,18 @@ pub struct State {
     pub usage: Table<UsageInterval>,
     /// See `usage.rs`.
     pub transitions: Table<Transition>,
+    /// See `project.rs`.
+    pub projects: Table<Project>,
+    /// See `principal.rs`.
+    pub principals: Table<Principal>,
+    /// See `access_key.rs`.
+    pub access_keys: Table<AccessKey>,
+    /// See `event.rs`.
+    pub events: Table<Event>,
+    /// See `placement.rs`.
+    pub placements: Table<Placement>,
+    /// What the entry under way has to tell; empty between entries.
+    pub(crate) notes: Vec<Note>,
     /// Never stored, never hashed: rebuilt from the above.
     pub derived: Derived,
 }
@@ -75,6 +99,9 @@ impl Default for State {
             time: TimestampMs(0),
             cluster: None,
             mac_count: 0,
+            placement_revision: 0,
+            network_number_max: 0,
+            events_forgotten: 0,
             prices: PriceBook {
                 currency: String::new(),
                 versions: Vec::new(),
@@ -89,6 +116,12 @@ impl Default for State {
             instances: Table::default(),
             usage: Table::default(),
             transitions: Table::default(),
+            projects: Table::default(),
+            principals: Table::default(),
+            access_keys: Table::default(),
+            events: Table::default(),
+            placements: Table::default(),
+            notes: Vec::new(),
             derived: Derived::default(),
         }
     }
@@ -108,6 +141,10 @@ pub struct Derived {
     /// Log index of the last new wish or place on a node: its agent must hear.
     /// After a restart it is the newest change there, which is never older.
     pub node_wish: OrdMap<NodeId, u64>,
+    /// Sums over instances that are not deleted.
+    pub project_use: OrdMap<ProjectId, ProjectUse>,
+    /// Projects by name.
+    pub project_names: OrdMap<Name, ProjectId>,
     /// How many living instances were made of an image.
     pub image_use: OrdMap<ImageId, u64>,
     /// Instances with a deadline.
@@ -126,6 +163,10 @@ impl Derived {
             self.names
                 .insert((instance.project, instance.name.clone()), instance.id);
             *self.image_use.entry(instance.image).or_default() += 1;
+            self.project_use
+                .entry(instance.project)
+                .or_default()
+                .add(instance);
         }
         if instance.state.is_transitional() {
             self.transitional.insert(instance.id);
@@ -149,6 +190,10 @@ impl Derived {
             self.names.remove(&name);
         }
         if instance.state != InstanceState::Deleted {
+            self.project_use
+                .entry(instance.project)
+                .or_default()
+                .subtract(instance);
             let users = self
                 .image_use
                 .get(&instance.image)
@@ -184,6 +229,11 @@ impl Derived {
             let wish = derived.node_wish.entry(instance.node).or_default();
             *wish = instance.revision.max(*wish);
         }
+        for project in state.projects.iter() {
+            derived
+                .project_names
+                .insert(project.name.clone(), project.id);
+        }
         for request in state.requests.iter() {
             let key = (request.request.project, request.request.id);
             derived.request_order.insert(request.index, key);
@@ -201,6 +251,13 @@ impl State {
             .get(&node)
             .copied()
             .unwrap_or_default()
+    }
+
+    /// What a project's instances take.
+    #[must_use]
+    pub fn project_use(&self, project: ProjectId) -> ProjectUse {
+        let used = self.derived.project_use.get(&project);
+        used.copied().unwrap_or_default()
     }
 
     /// Instances whose place on a node is held, in id order.
@@ -224,6 +281,11 @@ impl State {
         self.instances.take_changes(&mut changes);
         self.usage.take_changes(&mut changes);
         self.transitions.take_changes(&mut changes);
+        self.projects.take_changes(&mut changes);
+        self.principals.take_changes(&mut changes);
+        self.access_keys.take_changes(&mut changes);
+        self.events.take_changes(&mut changes);
+        self.placements.take_changes(&mut changes);
         changes
     }
 }
@@ -250,5 +312,19 @@ pub(crate) fn init(state: &mut State, command: &InitCluster) -> Result<Outcome, 
         prefix_length: 16,
         next_offset: 0,
     });
+    state.network_number_max = 1;
+    let default = default_project(command.project, state.time, state.index);
+    project::put(state, default);
     Ok(Outcome::Done)
+}
+
+/// The project of whoever made the cell.
+pub(crate) fn default_project(id: ProjectId, created_at: TimestampMs, revision: u64) -> Project {
+    Project {
+        id,
+        name: Name::new("default").expect("a host name"),
+        quota: Quota::UNLIMITED,
+        created_at,
+        revision,
+    }
 }

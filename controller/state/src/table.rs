@@ -57,7 +57,9 @@ id_key_bytes!(
     nube_types::ImageId,
     nube_types::SshKeyId,
     nube_types::NodeId,
-    nube_types::NetworkId
+    nube_types::NetworkId,
+    nube_types::PrincipalId,
+    nube_types::AccessKeyId
 );
 
 impl KeyBytes for nube_types::RequestId {

@@ -13,12 +13,15 @@ mod fixture;
 use std::fmt::Write as _;
 use std::path::Path;
 
-use fixture::{Cell, IMAGE, KEY, PROJECT, at_ms, launch_one, observed, request, wish};
+use fixture::{
+    ALICE, Cell, IMAGE, KEY, OTHER, PROJECT, at_ms, launch_one, observed, request, wish,
+};
 use nube_state::command::{NodeSeen, Tick, Wish};
 use nube_state::{
-    CodecError, Command, Envelope, FORMAT, InstanceState, Kind, Outcome, Refusal, State, codec,
+    AccessRole, CodecError, Command, Envelope, FORMAT, InstanceState, Kind, Outcome, Quota,
+    Refusal, State, codec,
 };
-use nube_types::{InstanceId, NodeId};
+use nube_types::{AccessKeyId, InstanceId, NodeId};
 
 const NODE: NodeId = NodeId(1);
 
@@ -47,6 +50,21 @@ fn commands() -> Vec<(&'static str, Command)> {
         launch_one(InstanceId(5), NODE),
         wish(InstanceId(5), Wish::Reboot, true),
         Command::ReportInstances(report),
+        fixture::project(OTHER, "other", Some(Quota::DEFAULT)),
+        Command::SetProjectQuota(OTHER, Quota::UNLIMITED),
+        Command::DeleteProject(OTHER),
+        fixture::principal(ALICE, "alice"),
+        fixture::role(ALICE, Some(OTHER), Some(AccessRole::Member)),
+        Command::DeletePrincipal(ALICE),
+        fixture::access_key(
+            AccessKeyId(1),
+            ALICE,
+            Some(OTHER),
+            AccessRole::Viewer,
+            Some(5),
+        ),
+        Command::DeleteAccessKey(AccessKeyId(1)),
+        fixture::labels(NODE, &[("rack", "r2")], &["row"]),
     ];
     let named = |command: Command| {
         let name = match &command {
@@ -62,6 +80,15 @@ fn commands() -> Vec<(&'static str, Command)> {
             Command::LaunchInstances(_) => "launch_instances",
             Command::ChangeInstance(_) => "change_instance",
             Command::ReportInstances(_) => "report_instances",
+            Command::CreateProject(_) => "create_project",
+            Command::SetProjectQuota(..) => "set_project_quota",
+            Command::DeleteProject(_) => "delete_project",
+            Command::CreatePrincipal(_) => "create_principal",
+            Command::SetRole(_) => "set_role",
+            Command::DeletePrincipal(_) => "delete_principal",
+            Command::CreateAccessKey(_) => "create_access_key",
+            Command::DeleteAccessKey(_) => "delete_access_key",
+            Command::SetNodeLabels(_) => "set_node_labels",
         };
         (name, command)
     };
@@ -71,6 +98,7 @@ fn commands() -> Vec<(&'static str, Command)> {
 fn envelope(command: Command) -> Envelope {
     let actor = "operator/admin".to_owned();
     Envelope {
+        source: Some("192.0.2.7".to_owned()),
         request: Some(request(1, 2)),
         at: at_ms(1_234),
         actor,
@@ -100,7 +128,25 @@ fn full_state() -> State {
         NODE,
         vec![observed(InstanceId(2), InstanceState::Deleted, 2)],
     );
+    cell.done(fixture::project(OTHER, "other", None));
+    cell.done(fixture::principal(ALICE, "alice"));
+    cell.done(fixture::role(ALICE, Some(OTHER), Some(AccessRole::Admin)));
+    let key = fixture::access_key(
+        AccessKeyId(1),
+        ALICE,
+        Some(OTHER),
+        AccessRole::Member,
+        Some(60),
+    );
+    cell.done(key);
+    cell.done(fixture::labels(NODE, &[("rack", "r2")], &[]));
+    let mut explained = fixture::new_instance(InstanceId(4), "explained", NODE);
+    explained.explanation = Some(fixture::explanation(NODE));
+    cell.done(Command::LaunchInstances(fixture::launch(vec![explained])));
     let state = cell.state;
+    assert!(!state.projects.is_empty() && !state.principals.is_empty());
+    assert!(!state.access_keys.is_empty() && !state.events.is_empty());
+    assert!(!state.placements.is_empty());
     let lengths = [
         state.ssh_keys.len(),
         state.images.len(),
@@ -156,12 +202,35 @@ fn outcomes() -> Vec<Outcome> {
         Refusal::NoAddress,
         Refusal::Initialisation(what()),
         Refusal::IdTaken(what()),
+        Refusal::QuotaExceeded {
+            resource: what(),
+            limit: 4,
+            used: 3,
+            asked: 2,
+        },
+        Refusal::RevisionChanged {
+            asked: 4,
+            changed: 5,
+        },
+        Refusal::NotEmpty {
+            kind: Kind::Project,
+            name: name(),
+            what: what(),
+            count: 2,
+        },
+        Refusal::RoleMissing {
+            name: name(),
+            role: what(),
+        },
     ];
     let kept = vec![
         Outcome::Done,
         Outcome::Instances(vec![InstanceId(1), InstanceId(2)]),
         Outcome::SshKey(KEY),
         Outcome::Image(IMAGE),
+        Outcome::Project(OTHER),
+        Outcome::Principal(ALICE),
+        Outcome::AccessKey(AccessKeyId(1)),
     ];
     kept.into_iter()
         .chain(refusals.into_iter().map(Outcome::Refused))
@@ -367,7 +436,9 @@ fn rows_are_bound_to_their_keys_and_to_singletons() {
 fn a_field_of_a_newer_version_stops_the_reader() {
     // The tick with one field more, as a newer version would write it: CBOR
     // readers skip what they do not know, and replicas must not.
-    let bytes = codec::encode_envelope(&envelope(fixture::tick()));
+    let mut tick = envelope(fixture::tick());
+    tick.source = None;
+    let bytes = codec::encode_envelope(&tick);
     let tick_of_one_field = [0x81, 0x80];
     assert!(bytes.ends_with(&tick_of_one_field), "{}", hex(&bytes));
     let mut newer = bytes[..bytes.len() - 2].to_vec();

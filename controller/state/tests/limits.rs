@@ -53,6 +53,7 @@ fn keys_are_counted_per_project_and_per_instance() {
     let mut import = |id: u64| {
         let command = ssh_key(SshKeyId(id), &format!("k-{id}"), &format!("m{id}"));
         let envelope = nube_state::Envelope {
+            source: None,
             request: None,
             at: fixture::at_ms(0),
             actor: String::new(),
@@ -100,6 +101,7 @@ fn the_oldest_request_is_forgotten_first() {
     first.id = RequestId([0; 16]);
     assert!(state.requests.get(&(PROJECT, first.id)).is_some());
     let envelope = nube_state::Envelope {
+        source: None,
         request: Some(request(255, 1)),
         at: fixture::at_ms(0),
         actor: String::new(),
@@ -159,6 +161,7 @@ fn an_id_that_was_billed_is_never_used_again() {
 fn an_entry_is_never_applied_twice() {
     let cell = large_cell();
     let envelope = nube_state::Envelope {
+        source: None,
         request: None,
         at: fixture::at_ms(0),
         actor: String::new(),

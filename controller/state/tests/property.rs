@@ -15,9 +15,15 @@ use std::collections::BTreeMap;
 use fixture::{BEGIN_MS, Cell, IMAGE, KEY, NETWORK};
 use nube_billing::verify;
 use nube_state::command::{Command, Envelope, NewInstance, Observed, Wish};
-use nube_state::{InstanceStage, InstanceState, Network, Outcome, State, apply, codec, invariant};
+use nube_state::{
+    AccessRole, InstanceStage, InstanceState, Network, Outcome, Quota, State, apply, codec,
+    invariant,
+};
 use nube_types::limits::STOPPING_DEADLINE_MS;
-use nube_types::{ImageId, InstanceId, Labels, Mib, NodeId, PlacementEpoch, SshKeyId, TimestampMs};
+use nube_types::{
+    AccessKeyId, ImageId, InstanceId, Labels, Mib, NodeId, PlacementEpoch, PrincipalId, ProjectId,
+    SshKeyId, TimestampMs,
+};
 use proptest::prelude::*;
 
 // Few of each, so that stories meet.
@@ -144,6 +150,79 @@ fn wish() -> impl Strategy<Value = Command> {
     (instance(), wish, any::<bool>()).prop_map(|(id, wish, force)| fixture::wish(id, wish, force))
 }
 
+/// A second project and two people in it, made, changed and unmade.
+fn tenancy() -> impl Strategy<Value = Command> {
+    let project = || (1..4_u64).prop_map(ProjectId);
+    let person = || (1..3_u64).prop_map(PrincipalId);
+    let place = || prop::option::of((1..4_u64).prop_map(ProjectId));
+    let role = || {
+        use AccessRole::{Admin, Member, Operator, Viewer};
+        prop::sample::select(vec![Viewer, Member, Operator, Admin])
+    };
+    let quota = (0..6_u64).prop_map(|instances| Quota {
+        instances,
+        ..Quota::UNLIMITED
+    });
+    prop_oneof![
+        3 => project().prop_map(|id| fixture::project(id, &format!("p{}", id.0), None)),
+        2 => (project(), quota).prop_map(|(id, quota)| Command::SetProjectQuota(id, quota)),
+        2 => project().prop_map(Command::DeleteProject),
+        2 => person().prop_map(|id| fixture::principal(id, &format!("u{}", id.0))),
+        3 => (person(), place(), prop::option::weighted(0.8, role()))
+            .prop_map(|(who, place, role)| fixture::role(who, place, role)),
+        1 => person().prop_map(Command::DeletePrincipal),
+        3 => (1..4_u64, person(), place(), role())
+            .prop_map(|(id, who, place, role)| {
+                fixture::access_key(AccessKeyId(id), who, place, role, Some(60_000))
+            }),
+        1 => (1..4_u64).prop_map(|id| Command::DeleteAccessKey(AccessKeyId(id))),
+        1 => node().prop_map(|id| fixture::labels(id, &[("a", "b")], &["c"])),
+    ]
+}
+
+/// C2 for tenants: nothing is added beyond a quota, and every mutation that
+/// took effect left exactly one audit record.
+fn quota_and_audit_hold(
+    before: &State,
+    after: &State,
+    envelope: &Envelope,
+    outcome: &Outcome,
+) -> Result<(), TestCaseError> {
+    for project in after.projects.iter() {
+        let (was, is) = (
+            before.project_use(project.id),
+            after.project_use(project.id),
+        );
+        let grew = is.instances > was.instances;
+        prop_assert!(!grew || is.instances <= project.quota.instances);
+    }
+    let known = envelope
+        .request
+        .and_then(|r| before.requests.get(&(r.project, r.id)));
+    let effective = known.is_none() && !matches!(outcome, Outcome::Refused(_));
+    let written: Vec<_> = after
+        .events
+        .iter()
+        .filter(|event| event.index == after.index)
+        .collect();
+    let audits = written
+        .iter()
+        .filter(|event| !event.action.ends_with(".state"))
+        .count();
+    let internal = matches!(
+        envelope.command,
+        Command::InitCluster(_)
+            | Command::Tick(_)
+            | Command::RegisterNode(_)
+            | Command::SetNodeReachable(_)
+            | Command::ReportInstances(_)
+    );
+    let expected = usize::from(effective && envelope.request.is_some() && !internal);
+    prop_assert_eq!(audits, expected, "{:?}", written);
+    prop_assert!(effective || written.is_empty());
+    Ok(())
+}
+
 fn command() -> impl Strategy<Value = Command> {
     prop_oneof![
         8 => report(),
@@ -160,6 +239,7 @@ fn command() -> impl Strategy<Value = Command> {
         1 => (1..3_u64).prop_map(|id| fixture::ssh_key(SshKeyId(id), "bob", "BBBB")),
         1 => (1..3_u64).prop_map(|id| Command::DeleteSshKey(fixture::PROJECT, SshKeyId(id))),
         1 => Just(fixture::init()),
+        3 => tenancy(),
     ]
 }
 
@@ -191,6 +271,7 @@ fn history() -> impl Strategy<Value = Vec<Envelope>> {
             let request = request.map(|(id, parameters)| fixture::request(id, parameters));
             let at = TimestampMs(u64::try_from(now).expect("after 1970"));
             Envelope {
+                source: None,
                 request,
                 at,
                 actor: "operator/admin".to_owned(),
@@ -332,6 +413,7 @@ fn step_on(state: &mut State, at: TimestampMs, command: Command) {
         state,
         index,
         &Envelope {
+            source: None,
             request: None,
             at,
             actor: String::new(),
@@ -364,6 +446,7 @@ proptest! {
             prop_assert!(broken.is_empty(), "after {:?}: {:#?}", envelope, broken);
             agents_keep_to_themselves(&before, &state, &envelope.command)?;
             effect_is_fair(&before, &state, envelope, &outcome)?;
+            quota_and_audit_hold(&before, &state, envelope, &outcome)?;
             for (key, value) in state.take_changes() {
                 match value {
                     Some(value) => rows.insert(key, value),

@@ -353,6 +353,9 @@ fn shown_outcome(outcome: &Outcome) -> String {
         }
         Outcome::SshKey(id) => format!("key {}\n", id.0),
         Outcome::Image(id) => format!("image {}\n", id.0),
+        Outcome::Project(_) | Outcome::Principal(_) | Outcome::AccessKey(_) => {
+            unreachable!("stories of tenants are in tenancy.rs")
+        }
         Outcome::Refused(refusal @ Refusal::StalePlacement { .. }) => {
             format!("refused, choose again: {refusal}\n")
         }

@@ -105,6 +105,14 @@ typed_id!(
     /// A tenant network.
     NetworkId, "net-"
 );
+typed_id!(
+    /// A person or program that acts.
+    PrincipalId, "u-"
+);
+typed_id!(
+    /// A principal's access key.
+    AccessKeyId, "ak-"
+);
 
 /// How often an instance has been placed. An agent acts only on its own epoch,
 /// so a host that was given up can never act for its successor.

@@ -14,8 +14,8 @@ pub mod time;
 
 pub use amount::{Mib, Nanos};
 pub use id::{
-    ImageId, InstanceId, NetworkId, NodeId, ParseIdError, PlacementEpoch, ProjectId, RequestId,
-    SshKeyId,
+    AccessKeyId, ImageId, InstanceId, NetworkId, NodeId, ParseIdError, PlacementEpoch, PrincipalId,
+    ProjectId, RequestId, SshKeyId,
 };
 pub use label::Labels;
 pub use name::{InvalidName, Name};

@@ -26,6 +26,24 @@ pub const INSTANCES_PER_LAUNCH_MAX: u32 = 100;
 pub const INSTANCES_MAX: usize = 1_000_000;
 /// One cell's agents: sessions and placement scans stay small.
 pub const NODES_MAX: usize = 10_000;
+/// Projects per cell; names are looked up on every call.
+pub const PROJECTS_MAX: usize = 10_000;
+/// People and programs per cell; names are found by a scan.
+pub const PRINCIPALS_MAX: usize = 10_000;
+/// Roles ride in every answer about a principal.
+pub const ROLES_PER_PRINCIPAL_MAX: usize = 64;
+/// Keys are counted by a scan.
+pub const ACCESS_KEYS_PER_PRINCIPAL_MAX: usize = 100;
+/// EC2 has no end for keys; a year is where people forget them.
+pub const ACCESS_KEY_TTL_SECONDS_MAX: u64 = 365 * 24 * 3600;
+/// Shorter keys end before anybody used them.
+pub const ACCESS_KEY_TTL_SECONDS_MIN: u64 = 60;
+/// Events stay in memory; the oldest make room.
+pub const EVENTS_MAX: usize = 100_000;
+/// Hosts kept in the explanation of each instance; each costs some hundred bytes.
+pub const VERDICTS_KEPT_MAX: usize = 8;
+/// Hosts in the answer to a preview: what fits a terminal.
+pub const VERDICTS_SHOWN_MAX: usize = 20;
 /// Image records per cell.
 pub const IMAGES_MAX: usize = 10_000;
 /// One page of a list answer stays below the 4 MiB message limit.

@@ -15,10 +15,15 @@ use crate::network;
 use crate::node::NodeUse;
 use crate::outcome::{Kind, Outcome, Refusal};
 use crate::state::State;
+use crate::{placement, project};
 
 pub(crate) fn launch(state: &mut State, command: &LaunchInstances) -> Result<Outcome, Refusal> {
+    project::find(state, command.project)?;
+    check_revision(state, command)?;
     check_count(state, command)?;
     let (image, size) = check_image_and_type(state, command)?;
+    let count = command.instances.len() as u64;
+    project::check(&project::quota_rows(state, command.project, &size, count))?;
     let authorized_keys = check_keys(state, command)?;
     check_names(state, command)?;
     check_places(state, command, &size)?;
@@ -38,10 +43,21 @@ pub(crate) fn launch(state: &mut State, command: &LaunchInstances) -> Result<Out
         state.mac_count += 1;
         instance.mac = network::mac(state.mac_count);
         instance::store(state, instance);
+        if let Some(explanation) = &new.explanation {
+            placement::keep(state, new.id, explanation);
+        }
     }
     Ok(Outcome::Instances(
         command.instances.iter().map(|new| new.id).collect(),
     ))
+}
+
+fn check_revision(state: &State, command: &LaunchInstances) -> Result<(), Refusal> {
+    let changed = state.placement_revision;
+    match command.if_revision {
+        Some(asked) if changed > asked => Err(Refusal::RevisionChanged { asked, changed }),
+        _ => Ok(()),
+    }
 }
 
 fn check_count(state: &State, command: &LaunchInstances) -> Result<(), Refusal> {

@@ -122,5 +122,6 @@ fn purge_deleted(state: &mut State) {
     for instance in over {
         state.derived.forget_instance(&instance);
         state.instances.remove(&instance.id);
+        state.placements.remove(&instance.id);
     }
 }

@@ -271,6 +271,11 @@ pub(crate) fn store(state: &mut State, mut instance: Instance) {
     if before.as_ref().map(wish) != Some(wish(&instance)) {
         state.derived.node_wish.insert(instance.node, state.index);
     }
+    crate::event::note_state(state, before.as_ref(), &instance);
+    let reserved = |b: &Instance| (b.holds_place(), b.state == InstanceState::Deleted);
+    if before.as_ref().map(reserved) != Some(reserved(&instance)) {
+        state.placement_revision = state.index;
+    }
     let released = before.is_some_and(|b| b.holds_place()) && !instance.holds_place();
     if released {
         crate::network::release(state, instance.network, instance.address);
