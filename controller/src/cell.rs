@@ -1,6 +1,7 @@
 //! What every handler and loop of one controller works with.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 
 use nube_consensus::Handle;
 use nube_state::{Outcome, State};
@@ -13,6 +14,7 @@ use crate::config::Config;
 use crate::propose::Proposer;
 use crate::secret::Secret;
 use crate::view::Views;
+use crate::watch::History;
 
 /// The parts, shared.
 pub struct Cell {
@@ -30,6 +32,10 @@ pub struct Cell {
     pub blobs: Blobs,
     /// Derived keys and seals.
     pub secret: Secret,
+    /// The recent past.
+    pub history: History,
+    /// Watch streams open here.
+    pub watchers: AtomicU32,
 }
 
 impl Cell {

@@ -1,11 +1,9 @@
-//! Who is calling, read from the verified certificate and from nothing else,
-//! and the one place that says what a role may call.
+//! Who a certificate was made for, read from it after it was verified. What
+//! that one may do is said in `authorise`.
 //!
 //! The name is a URI in the certificate's SAN: `nube://CLUSTER/ROLE/NAME`.
 
-use std::sync::Arc;
-
-use tonic::transport::server::{TcpConnectInfo, TlsConnectInfo};
+use rustls::pki_types::CertificateDer;
 use tonic::{Request, Status};
 
 /// A caller.
@@ -87,46 +85,13 @@ fn from_certificate(der: &[u8], cluster_id: &str) -> Option<Identity> {
         })
 }
 
-/// Lets one role into one service, and leaves the caller's identity with the
-/// request. Everything that is not allowed here is refused.
-#[derive(Debug, Clone)]
-pub struct Gate {
-    cluster_id: Arc<str>,
-    role: Role,
+/// Of the leaf of a verified chain, if it is this cluster's.
+#[must_use]
+pub fn from_chain(chain: &[CertificateDer<'static>], cluster_id: &str) -> Option<Identity> {
+    from_certificate(chain.first()?, cluster_id)
 }
 
-impl Gate {
-    /// A gate for one role.
-    #[must_use]
-    pub fn new(cluster_id: &str, role: Role) -> Self {
-        Self {
-            cluster_id: cluster_id.into(),
-            role,
-        }
-    }
-}
-
-impl tonic::service::Interceptor for Gate {
-    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
-        let certificates = request
-            .extensions()
-            .get::<TlsConnectInfo<TcpConnectInfo>>()
-            .and_then(TlsConnectInfo::peer_certs);
-        let identity = certificates
-            .as_ref()
-            .and_then(|chain| chain.first())
-            .and_then(|leaf| from_certificate(leaf, &self.cluster_id))
-            .ok_or_else(|| Status::unauthenticated("no certificate of this cluster"))?;
-        if identity.role != self.role {
-            let text = format!("role {} may not call this service", identity.role.word());
-            return Err(Status::permission_denied(text));
-        }
-        request.extensions_mut().insert(identity);
-        Ok(request)
-    }
-}
-
-/// The caller of a request that passed a [`Gate`].
+/// The process that sent a request; `authorise` has let it in.
 pub fn of<T>(request: &Request<T>) -> Result<Identity, Status> {
     let identity = request.extensions().get::<Identity>().cloned();
     identity.ok_or_else(|| Status::unauthenticated("no identity"))

@@ -2,12 +2,14 @@
 //! decides nothing about instances: it checks, asks the pure rooms, proposes,
 //! and shows what was committed.
 //!
-//! Reading order: `server` (what is put together), `api` (tenants), `propose`
+//! Reading order: `server` (what is put together), `authorise` (who may call
+//! what), `api` (tenants), `propose`
 //! (the one way in), `machine` (what an entry meets), `view` (what reads see),
 //! `agents` (hosts), `reconcile` (the leader's loops), `peer` (other replicas).
 
 pub mod agents;
 pub mod api;
+pub mod authorise;
 pub mod blob;
 pub mod bootstrap;
 pub mod cell;
@@ -23,3 +25,4 @@ pub mod server;
 pub mod store;
 pub mod tls;
 pub mod view;
+pub mod watch;

@@ -6,27 +6,32 @@ use std::sync::Arc;
 
 use nube_consensus::StateMachine;
 use nube_state::{Change, Outcome, State, codec};
+use nube_types::TimestampMs;
 
 use crate::store::Writer;
 use crate::view::Publisher;
+use crate::watch::Recorder;
 
 /// The replicated state of this controller.
 pub struct Machine {
     state: State,
     publisher: Publisher,
     store: Writer,
-    changes: Vec<Change>,
+    recorder: Recorder,
+    /// What the batch under way changed, entry by entry.
+    entries: Vec<(u64, TimestampMs, Vec<Change>)>,
 }
 
 impl Machine {
     /// Starts from a recovered state.
     #[must_use]
-    pub fn new(state: State, publisher: Publisher, store: Writer) -> Self {
+    pub fn new(state: State, publisher: Publisher, store: Writer, recorder: Recorder) -> Self {
         Self {
             state,
             publisher,
             store,
-            changes: Vec::new(),
+            recorder,
+            entries: Vec::new(),
         }
     }
 }
@@ -42,14 +47,20 @@ impl StateMachine for Machine {
         let envelope = codec::decode_envelope(data)
             .unwrap_or_else(|error| panic!("log entry {index} cannot be applied: {error}"));
         let outcome = nube_state::apply(&mut self.state, index, &envelope);
-        self.changes.append(&mut self.state.take_changes());
+        let changes = self.state.take_changes();
+        if !changes.is_empty() {
+            self.entries.push((index, self.state.time, changes));
+        }
         outcome
     }
 
     fn applied(&mut self, _index: u64) {
-        let changes = std::mem::take(&mut self.changes);
-        self.store.write(changes, &self.state);
+        let entries = std::mem::take(&mut self.entries);
+        let changes = entries.iter().flat_map(|(_, _, changes)| changes);
+        self.store.write(changes.cloned(), &self.state);
+        // The view first: who is woken by the past finds it there.
         self.publisher.publish(self.state.clone());
+        self.recorder.record(entries, &self.state);
     }
 
     fn snapshot(&self) -> Box<dyn FnOnce() -> Vec<u8> + Send> {
@@ -65,10 +76,11 @@ impl StateMachine for Machine {
             codec::decode_snapshot(body).map_err(|error| error.to_string())?
         };
         state.index = state.index.max(index);
-        self.changes.clear();
+        self.entries.clear();
         self.state = state;
         self.store.replace(Arc::new(self.state.clone()));
         self.publisher.publish(self.state.clone());
+        self.recorder.reset(&self.state);
         Ok(())
     }
 

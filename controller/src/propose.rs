@@ -79,12 +79,12 @@ impl Proposer {
     /// well, so that its caller sees what it did.
     pub async fn submit(
         &self,
-        actor: &str,
+        (actor, source): (String, Option<String>),
         request: Option<Request>,
         command: Command,
     ) -> Result<Committed, Error> {
-        let actor = actor.to_owned();
         let envelope = Envelope {
+            source,
             request,
             at: clock::now(),
             actor,

@@ -6,7 +6,7 @@
 use std::path::Path;
 
 use anyhow::Context;
-use nube_types::{InstanceId, ProjectId, RequestId};
+use nube_types::{AccessKeyId, InstanceId, ProjectId, RequestId, SshKeyId};
 use ring::rand::SecureRandom;
 use ring::{aead, hkdf, rand};
 use ssh_key::private::Ed25519Keypair;
@@ -64,12 +64,25 @@ impl Secret {
     }
 
     /// A user's generated pair. Derived from the request, so that a repeated
-    /// request gives the same pair although nothing was stored.
+    /// request gives the same pair although nothing was stored; and from the
+    /// key's id, which nobody chooses: request ids are in the audit.
     #[must_use]
-    pub fn generated_ssh_key(&self, project: ProjectId, request: RequestId) -> PrivateKey {
-        let mut context = project.0.to_be_bytes().to_vec();
+    pub fn generated_ssh_key(&self, id: SshKeyId, request: RequestId) -> PrivateKey {
+        let mut context = id.0.to_be_bytes().to_vec();
         context.extend_from_slice(&request.0);
         PrivateKey::from(Ed25519Keypair::from_seed(&self.derive("ssh-key", &context)))
+    }
+
+    /// The secret half of an access key, from the request that made it: a
+    /// repeated request shows the same one, and only its hash is stored. The id
+    /// is part of it: request ids are in the audit for everyone to read.
+    #[must_use]
+    pub fn access_key_secret(&self, id: AccessKeyId, request: RequestId) -> String {
+        use base64::Engine;
+        let mut context = id.0.to_be_bytes().to_vec();
+        context.extend_from_slice(&request.0);
+        let bytes = self.derive("access-key", &context);
+        base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(bytes)
     }
 
     fn sealing_key(&self) -> aead::LessSafeKey {

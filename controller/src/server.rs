@@ -3,37 +3,42 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
 use anyhow::Context;
 use futures::StreamExt;
 use nube_proto::agent::v1::agent_service_server::AgentServiceServer;
 use nube_proto::peer::v1::peer_service_server::PeerServiceServer;
+use nube_proto::v1::access_key_service_server::AccessKeyServiceServer;
 use nube_proto::v1::billing_service_server::BillingServiceServer;
 use nube_proto::v1::cluster_service_server::ClusterServiceServer;
+use nube_proto::v1::event_service_server::EventServiceServer;
 use nube_proto::v1::image_service_server::ImageServiceServer;
 use nube_proto::v1::instance_service_server::InstanceServiceServer;
 use nube_proto::v1::instance_type_service_server::InstanceTypeServiceServer;
+use nube_proto::v1::join_service_server::JoinServiceServer;
 use nube_proto::v1::node_service_server::NodeServiceServer;
+use nube_proto::v1::principal_service_server::PrincipalServiceServer;
+use nube_proto::v1::project_service_server::ProjectServiceServer;
 use nube_proto::v1::ssh_key_service_server::SshKeyServiceServer;
 use nube_types::limits::MESSAGE_BYTES_MAX;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_stream::wrappers::TcpListenerStream;
-use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Server;
 
 use crate::agents::Agents;
+use crate::authorise::Authorise;
 use crate::blob::Blobs;
 use crate::cell::Cell;
 use crate::config::Config;
-use crate::identity::{Gate, Role};
 use crate::machine::Machine;
 use crate::peer::transport::Peers;
 use crate::propose::Proposer;
 use crate::secret::Secret;
 use crate::tls::Tls;
-use crate::{agents, api, peer, reconcile, store, view};
+use crate::{agents, api, peer, reconcile, store, view, watch};
 
 /// Lies beside `data_dir` until the log exists: only then may a controller form
 /// a cluster. Without both it has lost its disk, and an empty log under an old
@@ -115,6 +120,7 @@ async fn start(config: Config, tls: &Tls) -> anyhow::Result<Arc<Cell>> {
     let (writer, state) = store::open(&config.data_dir.join("store"))?;
     tracing::info!(index = state.index, "state read from the store");
     let (publisher, views) = view::channel(state.clone());
+    let (recorder, history) = watch::channel(&state);
     let mut channels = BTreeMap::new();
     for member in config
         .members
@@ -132,7 +138,7 @@ async fn start(config: Config, tls: &Tls) -> anyhow::Result<Arc<Cell>> {
     if first_start.exists() {
         raft.initial_voters = config.members.iter().map(|member| member.id).collect();
     }
-    let machine = Machine::new(state, publisher, writer);
+    let machine = Machine::new(state, publisher, writer, recorder);
     let transport: Arc<dyn nube_consensus::Transport> = peers.clone();
     let raft = tokio::task::spawn_blocking(move || nube_consensus::start(raft, machine, transport))
         .await?
@@ -145,6 +151,8 @@ async fn start(config: Config, tls: &Tls) -> anyhow::Result<Arc<Cell>> {
         proposer: Proposer::new(raft.clone(), channels),
         raft,
         views,
+        history,
+        watchers: AtomicU32::new(0),
         agents: Agents::default(),
         blobs: Blobs::local(&config.image_dir)?,
         secret: Secret::load(&config.cluster_secret)?,
@@ -152,13 +160,10 @@ async fn start(config: Config, tls: &Tls) -> anyhow::Result<Arc<Cell>> {
     }))
 }
 
-/// A service behind the gate of a role, with bounded messages.
-macro_rules! gated {
-    ($cell:ident, $server:ident, $service:path, $role:expr) => {
-        InterceptedService::new(
-            $server::new($service(Arc::clone(&$cell))).max_decoding_message_size(MESSAGE_BYTES_MAX),
-            Gate::new(&$cell.config.cluster_id, $role),
-        )
+/// A service with bounded messages.
+macro_rules! bounded {
+    ($cell:ident, $server:ident, $service:path) => {
+        $server::new($service(Arc::clone(&$cell))).max_decoding_message_size(MESSAGE_BYTES_MAX)
     };
 }
 
@@ -175,8 +180,10 @@ fn builder(tls: &Tls) -> anyhow::Result<Server> {
 }
 
 fn serve(cell: Arc<Cell>, tls: &Tls, listeners: Vec<TcpListener>) -> anyhow::Result<Serving> {
-    use Role::{Agent, Controller, Operator};
-    use api::{billing, cluster, image, instance, instance_type, node, ssh_key};
+    use api::{
+        access_key, billing, cluster, event, image, instance, instance_type, join, node, principal,
+        project, ssh_key,
+    };
     let (health, health_service) = tonic_health::server::health_reporter();
     tokio::spawn(async move {
         let serving = tonic_health::ServingStatus::Serving;
@@ -185,55 +192,29 @@ fn serve(cell: Arc<Cell>, tls: &Tls, listeners: Vec<TcpListener>) -> anyhow::Res
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(nube_proto::DESCRIPTORS)
         .build_v1()?;
-    let reflection =
-        InterceptedService::new(reflection, Gate::new(&cell.config.cluster_id, Operator));
     let router = builder(tls)?
+        .layer(Authorise(Arc::clone(&cell)))
         .add_service(health_service)
         .add_service(reflection)
-        .add_service(gated!(
-            cell,
-            InstanceServiceServer,
-            instance::Service,
-            Operator
-        ))
-        .add_service(gated!(
+        .add_service(bounded!(cell, InstanceServiceServer, instance::Service))
+        .add_service(bounded!(
             cell,
             InstanceTypeServiceServer,
-            instance_type::Service,
-            Operator
+            instance_type::Service
         ))
-        .add_service(gated!(cell, ImageServiceServer, image::Service, Operator))
-        .add_service(gated!(
-            cell,
-            SshKeyServiceServer,
-            ssh_key::Service,
-            Operator
-        ))
-        .add_service(gated!(cell, NodeServiceServer, node::Service, Operator))
-        .add_service(gated!(
-            cell,
-            BillingServiceServer,
-            billing::Service,
-            Operator
-        ))
-        .add_service(gated!(
-            cell,
-            ClusterServiceServer,
-            cluster::Service,
-            Operator
-        ))
-        .add_service(gated!(
-            cell,
-            AgentServiceServer,
-            agents::service::Service,
-            Agent
-        ))
-        .add_service(gated!(
-            cell,
-            PeerServiceServer,
-            peer::service::Service,
-            Controller
-        ));
+        .add_service(bounded!(cell, ImageServiceServer, image::Service))
+        .add_service(bounded!(cell, SshKeyServiceServer, ssh_key::Service))
+        .add_service(bounded!(cell, ProjectServiceServer, project::Service))
+        .add_service(bounded!(cell, PrincipalServiceServer, principal::Service))
+        .add_service(bounded!(cell, AccessKeyServiceServer, access_key::Service))
+        .add_service(bounded!(cell, EventServiceServer, event::Service))
+        .add_service(api::watch::Service(Arc::clone(&cell)))
+        .add_service(bounded!(cell, NodeServiceServer, node::Service))
+        .add_service(bounded!(cell, BillingServiceServer, billing::Service))
+        .add_service(bounded!(cell, ClusterServiceServer, cluster::Service))
+        .add_service(bounded!(cell, JoinServiceServer, join::Service))
+        .add_service(bounded!(cell, AgentServiceServer, agents::service::Service))
+        .add_service(bounded!(cell, PeerServiceServer, peer::service::Service));
     let streams = listeners
         .into_iter()
         .map(|listener| TcpListenerStream::new(listener).boxed());

@@ -38,9 +38,11 @@ pub struct Writer(Arc<(Mutex<Pending>, Condvar)>);
 impl Writer {
     /// Queues the changes that led to `state`. Several changes of a row become
     /// one write.
-    pub fn write(&self, changes: Vec<Change>, state: &State) {
+    pub fn write(&self, changes: impl Iterator<Item = Change>, state: &State) {
         let mut pending = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
-        pending.rows.extend(changes);
+        pending
+            .rows
+            .extend(changes.map(|change| (change.key, change.value)));
         pending.newest = Some(state.clone());
         self.0.1.notify_one();
     }

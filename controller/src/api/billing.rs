@@ -8,10 +8,11 @@ use nube_billing::{LineId, RatedLine, UsageInterval, UtcDay};
 use nube_proto::v1;
 use nube_proto::v1::billing_service_server::BillingService;
 use nube_state::{State, codec};
-use nube_types::{InstanceId, Nanos, TimestampMs};
+use nube_types::{InstanceId, Nanos, ProjectId, TimestampMs};
 use tonic::{Request, Response, Status};
 
 use super::{mutation, page, resolve, status};
+use crate::authorise;
 use crate::cell::Cell;
 
 /// Handlers.
@@ -146,11 +147,11 @@ impl BillingService for Service {
         &self,
         request: Request<v1::GetBillRequest>,
     ) -> Result<Response<v1::Bill>, Status> {
-        let message = request.into_inner();
+        let (caller, message) = mutation::take(request)?;
         let state = self.0.read().await?;
-        let project = mutation::project(&state)?;
+        let project = caller.project;
         let range = range(&state, &message)?;
-        let only = wanted_instance(&state, &message.instance)?;
+        let only = wanted_instance(&state, project, &message.instance)?;
         let intervals = state.usage.iter().filter(|interval| {
             interval.project == project && only.is_none_or(|only| only == interval.instance)
         });
@@ -169,11 +170,12 @@ impl BillingService for Service {
         &self,
         request: Request<v1::ExplainBillLineRequest>,
     ) -> Result<Response<v1::BillLineExplanation>, Status> {
-        let text = request.into_inner().line_id;
+        let (caller, message) = mutation::take(request)?;
+        let text = message.line_id;
         let rule = "a line id as `cloudctl bill -o wide` shows it";
         let id: LineId = text.parse().map_err(|_| status::invalid("line_id", rule))?;
         let state = self.0.read().await?;
-        let project = mutation::project(&state)?;
+        let project = caller.project;
         let intervals = state
             .usage
             .iter()
@@ -185,14 +187,17 @@ impl BillingService for Service {
 
     async fn verify_bill(
         &self,
-        _request: Request<v1::VerifyBillRequest>,
+        request: Request<v1::VerifyBillRequest>,
     ) -> Result<Response<v1::BillVerification>, Status> {
+        let caller = authorise::caller(&request)?;
+        // The proof is about the whole ledger; its numbers are the caller's.
+        let only = (!caller.sees_hosts()).then_some(caller.project);
         // A snapshot may overtake the view that it is compared with, and a
         // commit may not be on this disk yet: then both are read again.
         for _ in 0..VERIFY_ATTEMPTS {
             let state = self.0.read().await?;
             let dir = self.0.raft.dir().to_owned();
-            let verified = tokio::task::spawn_blocking(move || verify(&state, &dir)).await;
+            let verified = tokio::task::spawn_blocking(move || verify(&state, &dir, only)).await;
             let verified = verified.map_err(|e| status::fault("verifying the bill", &e))??;
             if let Some(verified) = verified {
                 return Ok(Response::new(verified));
@@ -209,9 +214,9 @@ impl BillingService for Service {
         &self,
         request: Request<v1::ListUsageRequest>,
     ) -> Result<Response<v1::ListUsageResponse>, Status> {
-        let message = request.into_inner();
+        let (caller, message) = mutation::take(request)?;
         let state = self.0.read().await?;
-        let project = mutation::project(&state)?;
+        let project = caller.project;
         let intervals = state
             .usage
             .iter()
@@ -229,14 +234,17 @@ impl BillingService for Service {
 }
 
 /// Deleted instances keep their bill: an id is enough, known or not.
-fn wanted_instance(state: &State, reference: &str) -> Result<Option<InstanceId>, Status> {
+fn wanted_instance(
+    state: &State,
+    project: ProjectId,
+    reference: &str,
+) -> Result<Option<InstanceId>, Status> {
     if reference.is_empty() {
         return Ok(None);
     }
     if let Ok(id) = reference.parse() {
         return Ok(Some(id));
     }
-    let project = mutation::project(state)?;
     resolve::instance(state, project, reference).map(|instance| Some(instance.id))
 }
 
@@ -268,14 +276,30 @@ fn explanation(state: &State, rated: &RatedLine) -> Result<v1::BillLineExplanati
 /// Three answers to one question: the live ledger, the ledger rebuilt from disk
 /// (snapshot and log), and the integral of the committed transitions.
 /// `None`: the disk does not show this index (yet, or any more).
-fn verify(state: &State, dir: &std::path::Path) -> Result<Option<v1::BillVerification>, Status> {
+fn verify(
+    state: &State,
+    dir: &std::path::Path,
+    only: Option<ProjectId>,
+) -> Result<Option<v1::BillVerification>, Status> {
     let (rebuilt, snapshot_index, entries_replayed) =
         rebuild(state.index, dir).map_err(|error| status::fault("replaying the log", &error))?;
     if rebuilt.index != state.index {
         return Ok(None);
     }
-    let transitions: Vec<_> = state.transitions.iter().cloned().collect();
-    let ledger: Vec<_> = state.usage.iter().cloned().collect();
+    // A tenant's proof is about its own lines; the hash is about everything.
+    let mine = |project: ProjectId| only.is_none_or(|only| only == project);
+    let transitions: Vec<_> = state
+        .transitions
+        .iter()
+        .filter(|transition| mine(transition.project))
+        .cloned()
+        .collect();
+    let ledger: Vec<_> = state
+        .usage
+        .iter()
+        .filter(|interval| mine(interval.project))
+        .cloned()
+        .collect();
     let report = nube_billing::verify(&transitions, &ledger, &state.prices, state.time);
     let (live, replayed) = (codec::state_hash(state), codec::state_hash(&rebuilt));
     let mut findings: Vec<String> = report

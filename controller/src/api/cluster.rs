@@ -117,8 +117,8 @@ impl ClusterService for Service {
             instances_running: count(|state| state == InstanceState::Running),
             answered_by: self.0.config.id,
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            projects: 0,
-            watchers: 0,
+            projects: u32::try_from(state.projects.len()).unwrap_or(u32::MAX),
+            watchers: self.0.watchers.load(std::sync::atomic::Ordering::Relaxed),
         }))
     }
 

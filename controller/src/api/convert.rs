@@ -4,7 +4,7 @@
 use nube_proto::v1;
 use nube_state as state;
 use nube_state::{DesiredState, InstanceStage, InstanceState, State};
-use nube_types::TimestampMs;
+use nube_types::{ProjectId, TimestampMs};
 
 /// Price of a type now, in nano-units per hour; 0 when it has none.
 pub fn price(state: &State, resource: &str, at: TimestampMs) -> i64 {
@@ -26,8 +26,8 @@ fn fingerprint(public_key: &str) -> String {
         .unwrap_or_default()
 }
 
-/// An instance as its owner sees it.
-pub fn instance(state: &State, instance: &state::Instance) -> v1::Instance {
+/// An instance as its owner sees it; hosts are named to those who run them.
+pub fn instance(state: &State, instance: &state::Instance, sees_hosts: bool) -> v1::Instance {
     let node = state.nodes.get(&instance.node);
     let image_name = state
         .images
@@ -47,8 +47,13 @@ pub fn instance(state: &State, instance: &state::Instance) -> v1::Instance {
         vcpus: instance.vcpus,
         memory_mib: instance.memory.0,
         disk_mib: instance.disk.0,
-        node_id: instance.node.to_string(),
+        node_id: if sees_hosts {
+            instance.node.to_string()
+        } else {
+            String::new()
+        },
         node_name: node
+            .filter(|_| sees_hosts)
             .map(|node| node.facts.name.to_string())
             .unwrap_or_default(),
         placement_epoch: instance.epoch.0,
@@ -205,10 +210,137 @@ pub fn node(state: &State, node: &state::Node) -> v1::Node {
         hypervisor_version: facts.hypervisor_version.clone(),
         kernel_version: facts.kernel_version.clone(),
         drivers: facts.drivers.clone(),
-        labels: facts.labels.clone(),
+        labels: node.labels(),
         boot_id: facts.boot_id.clone(),
         last_seen_at_ms: node.last_seen.0,
         revision: node.revision,
         unknown_resources: facts.unknown.clone(),
+    }
+}
+
+fn quota(quota: &state::Quota) -> v1::Quota {
+    v1::Quota {
+        instances: quota.instances,
+        vcpus: quota.vcpus,
+        memory_mib: quota.memory_mib,
+        disk_mib: quota.disk_mib,
+        ssh_keys: quota.ssh_keys,
+        images: quota.images,
+    }
+}
+
+/// A project with what exists in it.
+pub fn project(state: &State, project: &state::Project) -> v1::Project {
+    let used = state.project_use(project.id);
+    let keys = state::ssh_key::of_project(state, project.id).count();
+    let images = state::image::of_project(state, project.id).count();
+    v1::Project {
+        id: project.id.to_string(),
+        name: project.name.to_string(),
+        quota: Some(quota(&project.quota)),
+        used: Some(v1::Quota {
+            instances: used.instances,
+            vcpus: used.vcpus,
+            memory_mib: used.memory_mib,
+            disk_mib: used.disk_mib,
+            ssh_keys: keys as u64,
+            images: images as u64,
+        }),
+        created_at_ms: project.created_at.0,
+        revision: project.revision,
+    }
+}
+
+/// A role as the contract numbers it.
+pub fn role(role: state::AccessRole) -> v1::AccessRole {
+    match role {
+        state::AccessRole::Viewer => v1::AccessRole::Viewer,
+        state::AccessRole::Member => v1::AccessRole::Member,
+        state::AccessRole::Operator => v1::AccessRole::Operator,
+        state::AccessRole::Admin => v1::AccessRole::Admin,
+    }
+}
+
+fn project_name(state: &State, id: Option<ProjectId>) -> String {
+    let project = id.and_then(|id| state.projects.get(&id));
+    project.map(|p| p.name.to_string()).unwrap_or_default()
+}
+
+/// A principal; `only` leaves out its roles elsewhere.
+pub fn principal(
+    state: &State,
+    principal: &state::Principal,
+    only: Option<ProjectId>,
+) -> v1::Principal {
+    let kind = match principal.kind {
+        state::PrincipalKind::User => v1::PrincipalKind::User,
+        state::PrincipalKind::Service => v1::PrincipalKind::Service,
+    };
+    let bound = principal.roles.iter();
+    let bound = bound.filter(|binding| only.is_none() || binding.project == only);
+    let roles = bound.map(|binding| v1::RoleBinding {
+        project_id: binding.project.map(|id| id.to_string()).unwrap_or_default(),
+        project_name: project_name(state, binding.project),
+        role: role(binding.role).into(),
+    });
+    v1::Principal {
+        id: principal.id.to_string(),
+        name: principal.name.to_string(),
+        kind: kind.into(),
+        roles: roles.collect(),
+        created_at_ms: principal.created_at.0,
+        revision: principal.revision,
+    }
+}
+
+/// An access key, without its secret.
+pub fn access_key(state: &State, key: &state::AccessKey) -> v1::AccessKey {
+    let principal = state.principals.get(&key.principal);
+    v1::AccessKey {
+        id: key.id.to_string(),
+        principal_id: key.principal.to_string(),
+        principal_name: principal.map(|p| p.name.to_string()).unwrap_or_default(),
+        project_id: key.project.map(|id| id.to_string()).unwrap_or_default(),
+        project_name: project_name(state, key.project),
+        role: role(key.role).into(),
+        created_at_ms: key.created_at.0,
+        expires_at_ms: key.expires_at.map_or(0, |end| end.0),
+        revision: key.revision,
+    }
+}
+
+/// An audit record. Tenants do not learn which host or controller acted, nor
+/// where operators came from.
+pub fn event(event: &state::Event, sees_hosts: bool) -> v1::Event {
+    let kind = event.actor.split('/').next().unwrap_or_default();
+    let own = sees_hosts || matches!(kind, "user" | "service");
+    let (actor, source) = if own {
+        (
+            event.actor.clone(),
+            event.source.clone().unwrap_or_default(),
+        )
+    } else {
+        (kind.to_owned(), String::new())
+    };
+    let detail = match event.detail.strip_prefix("placed on ") {
+        Some(_) if !sees_hosts => "placed on a host".to_owned(),
+        _ => event.detail.clone(),
+    };
+    v1::Event {
+        id: format!("{}.{}", event.index, event.ordinal),
+        revision: event.index,
+        time_ms: event.at.0,
+        actor,
+        request_id: event
+            .request
+            .map(|id| hex::encode(id.0))
+            .unwrap_or_default(),
+        source,
+        project_id: event.project.map(|id| id.to_string()).unwrap_or_default(),
+        action: event.action.clone(),
+        resource_kind: event.kind.to_string().replace(' ', "_"),
+        resource_id: event.id.clone(),
+        resource_name: event.name.clone(),
+        detail,
     }
 }

@@ -12,6 +12,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::mutation::{self, Mutation};
 use super::{convert, field, page, resolve, status};
+use crate::authorise;
 use crate::blob::BlobError;
 use crate::cell::Cell;
 
@@ -164,7 +165,7 @@ impl ImageService for Service {
         &self,
         request: Request<v1::RegisterImageRequest>,
     ) -> Result<Response<v1::Image>, Status> {
-        let (identity, mut message) = mutation::take(request)?;
+        let (caller, mut message) = mutation::take(request)?;
         let request_id = std::mem::take(&mut message.request_id);
         let image = message
             .image
@@ -172,7 +173,7 @@ impl ImageService for Service {
             .ok_or_else(|| status::invalid("image", "required"))?;
         let name = field::name("image.name", &image.name)?;
         let state = self.0.read().await?;
-        let mutation = Mutation::begin(&state, identity, &request_id, &message)?;
+        let mutation = Mutation::begin(caller, &request_id, &message)?;
         let outcome = match mutation.recall(&state)? {
             Some(outcome) => outcome,
             None => {
@@ -198,8 +199,9 @@ impl ImageService for Service {
         &self,
         request: Request<v1::GetImageRequest>,
     ) -> Result<Response<v1::Image>, Status> {
+        let caller = authorise::caller(&request)?;
         let state = self.0.read().await?;
-        let project = mutation::project(&state)?;
+        let project = caller.project;
         let image = resolve::image(&state, project, &request.get_ref().image)?;
         Ok(Response::new(convert::image(image)))
     }
@@ -208,9 +210,9 @@ impl ImageService for Service {
         &self,
         request: Request<v1::ListImagesRequest>,
     ) -> Result<Response<v1::ListImagesResponse>, Status> {
-        let message = request.into_inner();
+        let (caller, message) = mutation::take(request)?;
         let state = self.0.read().await?;
-        let images = image::of_project(&state, mutation::project(&state)?);
+        let images = image::of_project(&state, caller.project);
         let (page, next_page_token) = page::cut(
             images,
             |image| image.id,
@@ -230,10 +232,10 @@ impl ImageService for Service {
         &self,
         request: Request<v1::DeleteImageRequest>,
     ) -> Result<Response<v1::DeleteImageResponse>, Status> {
-        let (identity, mut message) = mutation::take(request)?;
+        let (caller, mut message) = mutation::take(request)?;
         let request_id = std::mem::take(&mut message.request_id);
         let state = self.0.read().await?;
-        let mutation = Mutation::begin(&state, identity, &request_id, &message)?;
+        let mutation = Mutation::begin(caller, &request_id, &message)?;
         if mutation.recall(&state)?.is_none() {
             let project = mutation.request.project;
             let id = resolve::image(&state, project, &message.image)?.id;

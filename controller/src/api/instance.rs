@@ -12,7 +12,8 @@ use nube_types::InstanceId;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::mutation::{self, Mutation};
-use super::{convert, launch, page, resolve, status, stream};
+use super::{convert, launch, page, preview, resolve, status, stream};
+use crate::authorise::{self, guarded};
 use crate::cell::Cell;
 
 /// Handlers.
@@ -27,7 +28,8 @@ impl Service {
         wish: Wish,
         method: i32,
     ) -> Result<Response<v1::Instance>, Status> {
-        let (identity, mut message) = mutation::take(request)?;
+        let (caller, mut message) = mutation::take(request)?;
+        let sees_hosts = caller.sees_hosts();
         let request_id = std::mem::take(&mut message.request_id);
         let state = self.0.read().await?;
         // The same message means four things: the method is a parameter too.
@@ -35,12 +37,12 @@ impl Service {
             request_id: method.to_string(),
             ..message
         };
-        let mutation = Mutation::begin(&state, identity, &request_id, &parameters)?;
+        let mutation = Mutation::begin(caller, &request_id, &parameters)?;
         let project = mutation.request.project;
         // A repetition first: its name may mean nothing, or another one, by now.
         if let Some(Outcome::Instances(ids)) = mutation.recall(&state)? {
             let id = ids.first().copied().unwrap_or(InstanceId(0));
-            return show(&state, id).map(Response::new);
+            return show(&state, id, sees_hosts).map(Response::new);
         }
         let instance = resolve::instance(&state, project, &parameters.instance)?.id;
         let command = ChangeInstance {
@@ -52,18 +54,18 @@ impl Service {
         mutation
             .commit(&self.0, Command::ChangeInstance(command))
             .await?;
-        show(&self.0.views.now(), instance).map(Response::new)
+        show(&self.0.views.now(), instance, sees_hosts).map(Response::new)
     }
 }
 
-fn show(state: &State, id: InstanceId) -> Result<v1::Instance, Status> {
+fn show(state: &State, id: InstanceId, sees_hosts: bool) -> Result<v1::Instance, Status> {
     let instance = state.instances.get(&id);
     let instance = instance.ok_or_else(|| status::not_found("instance", &id.to_string()))?;
-    Ok(convert::instance(state, instance))
+    Ok(convert::instance(state, instance, sees_hosts))
 }
 
 /// The instance now and after each change, to the end of its life.
-fn follow(cell: Arc<Cell>, id: InstanceId) -> BoxStream<v1::Instance> {
+fn follow(cell: Arc<Cell>, id: InstanceId, sees_hosts: bool) -> BoxStream<v1::Instance> {
     Box::pin(async_stream::try_stream! {
         let mut views = cell.views.clone();
         let mut seen = None;
@@ -74,7 +76,7 @@ fn follow(cell: Arc<Cell>, id: InstanceId) -> BoxStream<v1::Instance> {
             let now = Some((instance.revision, reachable));
             if seen != now {
                 seen = now;
-                yield convert::instance(&state, instance);
+                yield convert::instance(&state, instance, sees_hosts);
             }
             if instance.state == InstanceState::Deleted {
                 break;
@@ -96,16 +98,20 @@ impl InstanceService for Service {
 
     async fn preview_launch(
         &self,
-        _request: Request<v1::LaunchInstancesRequest>,
+        request: Request<v1::LaunchInstancesRequest>,
     ) -> Result<Response<v1::LaunchPreview>, Status> {
-        Err(Status::unimplemented("preview"))
+        let (caller, message) = mutation::take(request)?;
+        let preview = preview::preview(&self.0, &caller, &message).await?;
+        Ok(Response::new(preview))
     }
 
     async fn explain_instance(
         &self,
-        _request: Request<v1::GetInstanceRequest>,
+        request: Request<v1::GetInstanceRequest>,
     ) -> Result<Response<v1::PlacementExplanation>, Status> {
-        Err(Status::unimplemented("explain"))
+        let (caller, message) = mutation::take(request)?;
+        let state = self.0.read().await?;
+        preview::explain(&state, &caller, &message.instance).map(Response::new)
     }
 
     async fn open_console(
@@ -119,16 +125,15 @@ impl InstanceService for Service {
         &self,
         request: Request<v1::LaunchInstancesRequest>,
     ) -> Result<Response<v1::LaunchInstancesResponse>, Status> {
-        let (identity, mut message) = mutation::take(request)?;
+        let (caller, mut message) = mutation::take(request)?;
+        let sees_hosts = caller.sees_hosts();
         let request_id = std::mem::take(&mut message.request_id);
-        let state = self.0.read().await?;
-        let mutation = Mutation::begin(&state, identity, &request_id, &message)?;
-        drop(state);
+        let mutation = Mutation::begin(caller, &request_id, &message)?;
         let (revision, ids) = launch::launch(&self.0, &mutation, &message).await?;
         let state = self.0.views.now();
         let instances = ids
             .into_iter()
-            .map(|id| show(&state, id))
+            .map(|id| show(&state, id, sees_hosts))
             .collect::<Result<_, _>>()?;
         Ok(Response::new(v1::LaunchInstancesResponse {
             instances,
@@ -140,19 +145,24 @@ impl InstanceService for Service {
         &self,
         request: Request<v1::GetInstanceRequest>,
     ) -> Result<Response<v1::Instance>, Status> {
+        let caller = authorise::caller(&request)?;
         let state = self.0.read().await?;
-        let project = mutation::project(&state)?;
+        let project = caller.project;
         let instance = resolve::instance(&state, project, &request.get_ref().instance)?;
-        Ok(Response::new(convert::instance(&state, instance)))
+        Ok(Response::new(convert::instance(
+            &state,
+            instance,
+            caller.sees_hosts(),
+        )))
     }
 
     async fn list_instances(
         &self,
         request: Request<v1::ListInstancesRequest>,
     ) -> Result<Response<v1::ListInstancesResponse>, Status> {
-        let message = request.into_inner();
+        let (caller, message) = mutation::take(request)?;
         let state = self.0.read().await?;
-        let project = mutation::project(&state)?;
+        let project = caller.project;
         let wanted = state.instances.iter().filter(|instance| {
             let carries = |(key, value)| instance.labels.get(key) == Some(value);
             let visible = message.include_deleted || instance.state != InstanceState::Deleted;
@@ -166,7 +176,7 @@ impl InstanceService for Service {
         )?;
         let instances = page
             .into_iter()
-            .map(|i| convert::instance(&state, i))
+            .map(|i| convert::instance(&state, i, caller.sees_hosts()))
             .collect();
         let revision = state.index;
         Ok(Response::new(v1::ListInstancesResponse {
@@ -180,10 +190,12 @@ impl InstanceService for Service {
         &self,
         request: Request<v1::GetInstanceRequest>,
     ) -> Result<Response<Self::WatchInstanceStream>, Status> {
+        let caller = authorise::caller(&request)?;
         let state = self.0.read().await?;
-        let project = mutation::project(&state)?;
+        let project = caller.project;
         let id = resolve::instance(&state, project, &request.get_ref().instance)?.id;
-        Ok(Response::new(follow(Arc::clone(&self.0), id)))
+        let stream = follow(Arc::clone(&self.0), id, caller.sees_hosts());
+        Ok(Response::new(guarded(Arc::clone(&self.0), caller, stream)))
     }
 
     async fn start_instance(
@@ -218,17 +230,17 @@ impl InstanceService for Service {
         &self,
         request: Request<v1::ReadSerialLogRequest>,
     ) -> Result<Response<Self::ReadSerialLogStream>, Status> {
-        stream::serial_log(&self.0, request.into_inner())
-            .await
-            .map(Response::new)
+        let (caller, message) = mutation::take(request)?;
+        let log = stream::serial_log(&self.0, caller.project, message).await?;
+        Ok(Response::new(guarded(Arc::clone(&self.0), caller, log)))
     }
 
     async fn open_tunnel(
         &self,
         request: Request<Streaming<v1::TunnelRequest>>,
     ) -> Result<Response<Self::OpenTunnelStream>, Status> {
-        stream::tunnel(&self.0, request.into_inner())
-            .await
-            .map(Response::new)
+        let (caller, messages) = mutation::take(request)?;
+        let tunnel = stream::tunnel(&self.0, caller.project, messages).await?;
+        Ok(Response::new(guarded(Arc::clone(&self.0), caller, tunnel)))
     }
 }

@@ -3,17 +3,18 @@
 //! again: nothing is oversubscribed, and nobody else is blocked meanwhile.
 
 use nube_proto::v1;
-use nube_scheduler::{Accelerator, Driver, DriverSet, Host, Isolation, Strategy};
+use nube_scheduler::{Accelerator, Decision, Driver, Isolation, Strategy};
 use nube_state::command::{LaunchInstances, NewInstance};
-use nube_state::{Command, InstanceType, Kind, Outcome, State, ssh_key};
+use nube_state::{Command, Explanation, InstanceType, Kind, Outcome, State, project, ssh_key};
 use nube_types::limits::{
     INSTANCES_PER_LAUNCH_MAX, SSH_KEYS_PER_INSTANCE_MAX, USER_DATA_BYTES_MAX,
 };
-use nube_types::{ImageId, InstanceId, Labels, Name, ProjectId, SshKeyId};
+use nube_types::{ImageId, InstanceId, Labels, Name, NodeId, ProjectId, SshKeyId};
 use tonic::{Code, Status};
 
 use super::mutation::Mutation;
-use super::{field, resolve, status};
+use super::{field, placement, resolve, status};
+use crate::authorise::Caller;
 use crate::cell::Cell;
 use crate::secret;
 
@@ -22,15 +23,20 @@ const ATTEMPTS: usize = 20;
 const DEFAULT_TYPE: &str = "n1.micro";
 
 /// A launch whose fields are good.
-struct Wish {
-    project: ProjectId,
-    names: Vec<Name>,
+pub struct Wish {
+    /// Owner and payer.
+    pub project: ProjectId,
+    /// One per instance.
+    pub names: Vec<Name>,
     image: ImageId,
-    size: InstanceType,
+    /// What each takes.
+    pub size: InstanceType,
     ssh_keys: Vec<SshKeyId>,
     user_data_sealed: Vec<u8>,
     labels: Labels,
     placement: nube_scheduler::Request,
+    if_revision: Option<u64>,
+    sees_hosts: bool,
 }
 
 /// Commits a launch; the answer is its log index and the new ids in order.
@@ -45,8 +51,13 @@ pub async fn launch(
         if let Some(Outcome::Instances(ids)) = mutation.recall(&state)? {
             return Ok((state.index, ids));
         }
-        let wish = check(cell, &state, mutation, request)?;
-        let command = place(cell, &state, &wish)?;
+        let wish = check(cell, &state, &mutation.caller, request)?;
+        check_quota(&state, &wish)?;
+        let mut placed = place(&state, &wish);
+        if let Some(refusal) = placed.refusal.take() {
+            return Err(refusal);
+        }
+        let command = command(cell, &wish, placed);
         match mutation.commit(cell, command).await {
             Ok((index, Outcome::Instances(ids))) => return Ok((index, ids)),
             Ok((_, other)) => return Err(status::fault("launching", &format!("{other:?}"))),
@@ -65,13 +76,23 @@ fn is_contended(error: &Status) -> bool {
             .is_some_and(|info| info.reason == "PLACEMENT_CONTENDED")
 }
 
-fn check(
+/// Known before anything is proposed; apply decides again.
+fn check_quota(state: &State, wish: &Wish) -> Result<(), Status> {
+    let rows = project::quota_rows(state, wish.project, &wish.size, wish.names.len() as u64);
+    match rows.iter().find(|row| !row.fits()) {
+        Some(row) => Err(status::from_refusal(&project::exceeded(row))),
+        None => Ok(()),
+    }
+}
+
+/// Checks every field on a view.
+pub fn check(
     cell: &Cell,
     state: &State,
-    mutation: &Mutation,
+    caller: &Caller,
     request: &v1::LaunchInstancesRequest,
 ) -> Result<Wish, Status> {
-    let project = mutation.request.project;
+    let project = caller.project;
     let names = names(request)?;
     let labels = field::labels("labels", &request.labels)?;
     if request.user_data.len() > USER_DATA_BYTES_MAX {
@@ -91,7 +112,7 @@ fn check(
         .get(&wanted.to_owned())
         .ok_or_else(|| status::not_found(Kind::InstanceType, wanted))?
         .clone();
-    let placement = placement(request, &size)?;
+    let placement = wanted_placement(request, &size)?;
     let image = resolve::image(state, project, &request.image)?.id;
     let ssh_keys = keys(state, project, &request.ssh_keys)?;
     let user_data_sealed = cell.secret.seal(project, &request.user_data);
@@ -104,6 +125,8 @@ fn check(
         user_data_sealed,
         labels,
         placement,
+        if_revision: (request.if_revision != 0).then_some(request.if_revision),
+        sees_hosts: caller.sees_hosts(),
     })
 }
 
@@ -128,7 +151,7 @@ fn names(request: &v1::LaunchInstancesRequest) -> Result<Vec<Name>, Status> {
         .collect()
 }
 
-fn placement(
+fn wanted_placement(
     request: &v1::LaunchInstancesRequest,
     size: &InstanceType,
 ) -> Result<nube_scheduler::Request, Status> {
@@ -188,87 +211,73 @@ fn keys(state: &State, project: ProjectId, names: &[String]) -> Result<Vec<SshKe
     Ok(ids)
 }
 
-/// Chooses hosts one after the other, each choice seeing those before it.
-fn place(cell: &Cell, state: &State, wish: &Wish) -> Result<Command, Status> {
-    let mut hosts: Vec<Host> = state.nodes.iter().map(|node| host(state, node)).collect();
-    let mut instances = Vec::with_capacity(wish.names.len());
-    for name in &wish.names {
-        let Some((chosen, _)) = nube_scheduler::choose(&hosts, &wish.placement) else {
-            return Err(refuse(&hosts, wish, instances.len()));
+/// What the scheduler says of each instance, one after the other, each choice
+/// seeing those before it; and why it ended early, if it did.
+pub struct Placed {
+    /// Host and reasons, one per instance that found a place.
+    pub chosen: Vec<(NodeId, Explanation)>,
+    /// Why not all did.
+    pub refusal: Option<Status>,
+}
+
+/// Chooses hosts on a view.
+pub fn place(state: &State, wish: &Wish) -> Placed {
+    let mut hosts = placement::hosts(state);
+    let mut chosen = Vec::with_capacity(wish.names.len());
+    for _ in &wish.names {
+        let decision = nube_scheduler::place(&hosts, &wish.placement);
+        let winner = decision.chosen;
+        let Some(host) = hosts.iter_mut().find(|host| Some(host.id) == winner) else {
+            let refusal = Some(refuse(&decision, hosts.len(), wish, chosen.len()));
+            return Placed { chosen, refusal };
         };
-        let host = &mut hosts[chosen];
         host.vcpus_used += wish.size.vcpus;
         host.memory_used.0 += wish.size.memory.0;
         host.disk_used.0 += wish.size.disk.0;
         host.instances += 1;
         host.same_group += 1;
-        let (id, node) = (InstanceId(rand::random()), host.id);
-        let ssh_host_public_key = secret::public_text(&cell.secret.ssh_host_key(id));
-        instances.push(NewInstance {
+        let why = placement::explanation(state, &wish.placement, &decision);
+        chosen.push((host.id, why));
+    }
+    let refusal = None;
+    Placed { chosen, refusal }
+}
+
+fn command(cell: &Cell, wish: &Wish, placed: Placed) -> Command {
+    let named = wish.names.iter().zip(placed.chosen);
+    let instances = named.map(|(name, (node, why))| {
+        let id = InstanceId(rand::random());
+        NewInstance {
             id,
             name: name.clone(),
             node,
-            ssh_host_public_key,
-        });
-    }
-    Ok(Command::LaunchInstances(LaunchInstances {
+            ssh_host_public_key: secret::public_text(&cell.secret.ssh_host_key(id)),
+            explanation: Some(placement::kept(why)),
+        }
+    });
+    Command::LaunchInstances(LaunchInstances {
         project: wish.project,
         instance_type: wish.size.name.clone(),
         image: wish.image,
         ssh_keys: wish.ssh_keys.clone(),
         user_data_sealed: wish.user_data_sealed.clone(),
         labels: wish.labels.clone(),
-        instances,
-    }))
+        instances: instances.collect(),
+        if_revision: wish.if_revision,
+    })
 }
 
-fn refuse(hosts: &[Host], wish: &Wish, placed: usize) -> Status {
-    let decision = nube_scheduler::place(hosts, &wish.placement);
+fn refuse(decision: &Decision, hosts: usize, wish: &Wish, placed: usize) -> Status {
     let mut text = format!("no host can take a {}", wish.size.name);
     if placed > 0 {
         text = format!("only {placed} of {} fit; {text} more", wish.names.len());
     }
-    if hosts.is_empty() {
+    if hosts == 0 {
         return status::no_capacity(format!("{text}: there are no hosts yet"));
     }
-    status::no_capacity(format!("{text}:\n{}", decision.summary()))
-}
-
-fn host(state: &State, node: &nube_state::Node) -> Host {
-    let (facts, used) = (&node.facts, state.node_use(node.facts.id));
-    let drivers: Vec<Driver> = facts
-        .drivers
-        .iter()
-        .filter_map(|driver| match driver.as_str() {
-            // Stands in for qemu in scale and fault tests, and says so itself.
-            "qemu" | "simulated" => Some(Driver::Qemu),
-            "container" => Some(Driver::Container),
-            _ => None,
-        })
-        .collect();
-    Host {
-        id: facts.id,
-        name: facts.name.clone(),
-        zone: facts.zone.clone(),
-        ready: node.reachable,
-        drained: node.drained,
-        vcpus_total: facts.vcpus,
-        vcpu_overcommit_percent: facts.vcpu_overcommit_percent,
-        vcpus_used: used.vcpus,
-        memory_total: facts.memory,
-        memory_used: used.memory,
-        disk_total: facts.disk,
-        disk_used: used.disk,
-        accelerator: match facts.accelerator {
-            nube_state::Accelerator::Kvm => Accelerator::Kvm,
-            nube_state::Accelerator::Tcg => Accelerator::Tcg,
-        },
-        isolation: match facts.isolation {
-            nube_state::Isolation::None => Isolation::None,
-            nube_state::Isolation::Hardware => Isolation::Hardware,
-        },
-        drivers: DriverSet::of(&drivers),
-        instances: used.instances,
-        same_group: 0,
+    if !wish.sees_hosts {
+        let advice = "try another size, zone or accelerator, or fewer at once";
+        return status::no_capacity(format!("{text}; {advice}"));
     }
+    status::no_capacity(format!("{text}:\n{}", decision.summary()))
 }

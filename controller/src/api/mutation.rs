@@ -7,23 +7,23 @@ use prost::Message;
 use tonic::{Request, Status};
 
 use super::status;
+use crate::authorise::{self, Caller};
 use crate::cell::Cell;
-use crate::identity::{self, Identity};
 
 /// A mutation that was let in.
 pub struct Mutation {
     /// Who asks.
-    pub identity: Identity,
+    pub caller: Caller,
     /// In the caller's project.
     pub request: StateRequest,
 }
 
 impl Mutation {
-    /// Reads identity and request id. `parameters` is the message with the
-    /// request id cleared: its hash tells a repetition from a reuse.
+    /// Reads the request id. `parameters` is the message with the request id
+    /// cleared: its hash tells a repetition from a reuse. Somebody else's
+    /// repetition is a reuse: answers may hold secrets.
     pub fn begin<T: Message + prost::Name>(
-        state: &State,
-        identity: Identity,
+        caller: Caller,
         request_id: &str,
         parameters: &T,
     ) -> Result<Self, Status> {
@@ -31,15 +31,17 @@ impl Mutation {
         let mut hasher = blake3::Hasher::new();
         hasher.update(T::NAME.as_bytes());
         hasher.update(&parameters.encode_to_vec());
+        if let Some(principal) = caller.principal {
+            hasher.update(&principal.0.to_be_bytes());
+        }
         let mut hash = [0; 16];
         hash.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
-        let project = project(state)?;
         let request = StateRequest {
-            project,
+            project: caller.project,
             id,
             parameters: hash,
         };
-        Ok(Self { identity, request })
+        Ok(Self { caller, request })
     }
 
     /// The first outcome, when this is a repetition.
@@ -51,11 +53,8 @@ impl Mutation {
 
     /// Commits the command; a refusal becomes an error.
     pub async fn commit(&self, cell: &Cell, command: Command) -> Result<(u64, Outcome), Status> {
-        let actor = self.identity.actor();
-        let committed = cell
-            .proposer
-            .submit(&actor, Some(self.request), command)
-            .await;
+        let by = (self.caller.actor.clone(), self.caller.source.clone());
+        let committed = cell.proposer.submit(by, Some(self.request), command).await;
         let committed = committed.map_err(|error| status::from_propose(&error))?;
         Ok((committed.index, accept(committed.outcome)?))
     }
@@ -77,20 +76,10 @@ fn parse_id(text: &str) -> Result<RequestId, Status> {
         .ok_or_else(|| status::invalid("request_id", rule))
 }
 
-/// The caller's project: the default one until there are more.
-pub fn project(state: &State) -> Result<nube_types::ProjectId, Status> {
-    let cluster = state.cluster.ok_or_else(|| {
-        status::from_refusal(&nube_state::Refusal::Initialisation(
-            "not initialised yet".into(),
-        ))
-    })?;
-    Ok(cluster.default_project)
-}
-
 /// Splits a request into its caller and its message.
-pub fn take<T>(request: Request<T>) -> Result<(Identity, T), Status> {
-    let identity = identity::of(&request)?;
-    Ok((identity, request.into_inner()))
+pub fn take<T>(request: Request<T>) -> Result<(Caller, T), Status> {
+    let caller = authorise::caller(&request)?;
+    Ok((caller, request.into_inner()))
 }
 
 #[cfg(test)]

@@ -5,10 +5,12 @@ use std::sync::Arc;
 use nube_proto::v1;
 use nube_proto::v1::node_service_server::NodeService;
 use nube_state::Command;
+use nube_state::command::SetNodeLabels;
+use nube_types::limits::LABELS_MAX;
 use tonic::{Request, Response, Status};
 
 use super::mutation::{self, Mutation};
-use super::{convert, page, resolve};
+use super::{convert, field, page, resolve, status};
 use crate::cell::Cell;
 
 /// Handlers.
@@ -20,14 +22,14 @@ impl Service {
         request: Request<v1::ChangeNodeRequest>,
         drained: bool,
     ) -> Result<Response<v1::Node>, Status> {
-        let (identity, mut message) = mutation::take(request)?;
+        let (caller, mut message) = mutation::take(request)?;
         let request_id = std::mem::take(&mut message.request_id);
         let state = self.0.read().await?;
         let parameters = v1::ChangeNodeRequest {
             request_id: drained.to_string(),
             ..message
         };
-        let mutation = Mutation::begin(&state, identity, &request_id, &parameters)?;
+        let mutation = Mutation::begin(caller, &request_id, &parameters)?;
         let id = resolve::node(&state, &parameters.node)?.facts.id;
         if mutation.recall(&state)?.is_none() {
             mutation
@@ -55,7 +57,7 @@ impl NodeService for Service {
         &self,
         request: Request<v1::ListNodesRequest>,
     ) -> Result<Response<v1::ListNodesResponse>, Status> {
-        let message = request.into_inner();
+        let (_, message) = mutation::take(request)?;
         let state = self.0.read().await?;
         let (page, next_page_token) = page::cut(
             state.nodes.iter(),
@@ -91,8 +93,26 @@ impl NodeService for Service {
 
     async fn set_node_labels(
         &self,
-        _request: Request<v1::SetNodeLabelsRequest>,
+        request: Request<v1::SetNodeLabelsRequest>,
     ) -> Result<Response<v1::Node>, Status> {
-        Err(Status::unimplemented("labels"))
+        let (caller, mut message) = mutation::take(request)?;
+        let request_id = std::mem::take(&mut message.request_id);
+        let set = field::labels("labels", &message.labels)?;
+        if message.remove.len() > LABELS_MAX {
+            let rule = format!("at most {LABELS_MAX} keys");
+            return Err(status::invalid("remove", rule));
+        }
+        let state = self.0.read().await?;
+        let mutation = Mutation::begin(caller, &request_id, &message)?;
+        let node = resolve::node(&state, &message.node)?.facts.id;
+        if mutation.recall(&state)?.is_none() {
+            let remove = message.remove;
+            let command = SetNodeLabels { node, set, remove };
+            let command = Command::SetNodeLabels(command);
+            mutation.commit(&self.0, command).await?;
+        }
+        let state = self.0.views.now();
+        let node = resolve::node(&state, &node.to_string())?;
+        Ok(Response::new(convert::node(&state, node)))
     }
 }

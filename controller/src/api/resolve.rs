@@ -1,11 +1,14 @@
 //! Names and ids to records. An id of another project is as absent as one that
 //! never was.
 
-use nube_state::{Image, Instance, Kind, Node, SshKey, State, image, instance, ssh_key};
-use nube_types::{ImageId, InstanceId, Name, NodeId, ProjectId, SshKeyId};
+use nube_state::{
+    Image, Instance, Kind, Node, Principal, Project, SshKey, State, image, instance, ssh_key,
+};
+use nube_types::{ImageId, InstanceId, Name, NodeId, PrincipalId, ProjectId, SshKeyId};
 use tonic::Status;
 
 use super::status::{invalid, not_found};
+use crate::authorise::{self, Caller};
 
 fn required(field: &str, reference: &str) -> Result<(), Status> {
     if reference.is_empty() {
@@ -78,4 +81,33 @@ pub fn node<'a>(state: &'a State, reference: &str) -> Result<&'a Node, Status> {
             .find(|node| node.facts.name.as_str() == reference),
     };
     found.ok_or_else(|| not_found(Kind::Node, reference))
+}
+
+/// By name or id.
+pub fn project<'a>(state: &'a State, reference: &str) -> Result<&'a Project, Status> {
+    required("project", reference)?;
+    authorise::find_project(state, reference).ok_or_else(|| not_found(Kind::Project, reference))
+}
+
+/// By name or id, among those that the caller may see.
+pub fn project_of<'a>(
+    state: &'a State,
+    caller: &Caller,
+    reference: &str,
+) -> Result<&'a Project, Status> {
+    let found = project(state, reference)?;
+    if !caller.sees_hosts() && found.id != caller.project {
+        return Err(not_found(Kind::Project, reference));
+    }
+    Ok(found)
+}
+
+/// By name or id.
+pub fn principal<'a>(state: &'a State, reference: &str) -> Result<&'a Principal, Status> {
+    required("principal", reference)?;
+    let found = match reference.parse::<PrincipalId>() {
+        Ok(id) => state.principals.get(&id),
+        Err(_) => nube_state::principal::by_name(state, reference),
+    };
+    found.ok_or_else(|| not_found(Kind::Principal, reference))
 }

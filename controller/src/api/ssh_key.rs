@@ -17,7 +17,9 @@ use tonic::{Request, Response, Status};
 
 use super::mutation::{self, Mutation};
 use super::{convert, field, page, resolve, status};
+use crate::authorise;
 use crate::cell::Cell;
+use crate::propose;
 use crate::secret;
 
 /// Handlers.
@@ -84,6 +86,7 @@ impl Service {
     async fn register(
         &self,
         mutation: &Mutation,
+        id: SshKeyId,
         name: Name,
         key: &PublicKey,
     ) -> Result<SshKey, Status> {
@@ -92,7 +95,7 @@ impl Service {
             .map_err(|e| status::fault("encoding a key", &e))?;
         let command = Command::ImportSshKey(ImportSshKey {
             project: mutation.request.project,
-            id: SshKeyId(rand::random()),
+            id,
             name,
             public_key,
             fingerprint: key.fingerprint(HashAlg::Sha256).to_string(),
@@ -122,15 +125,14 @@ impl SshKeyService for Service {
         &self,
         request: Request<ImportSshKeyRequest>,
     ) -> Result<Response<SshKey>, Status> {
-        let (identity, mut message) = mutation::take(request)?;
+        let (caller, mut message) = mutation::take(request)?;
         let request_id = std::mem::take(&mut message.request_id);
         let (name, key) = (
             field::name("name", &message.name)?,
             parse(&message.public_key)?,
         );
-        let state = self.0.read().await?;
-        let mutation = Mutation::begin(&state, identity, &request_id, &message)?;
-        self.register(&mutation, name, &key)
+        let mutation = Mutation::begin(caller, &request_id, &message)?;
+        self.register(&mutation, SshKeyId(rand::random()), name, &key)
             .await
             .map(Response::new)
     }
@@ -139,15 +141,24 @@ impl SshKeyService for Service {
         &self,
         request: Request<GenerateSshKeyRequest>,
     ) -> Result<Response<GenerateSshKeyResponse>, Status> {
-        let (identity, mut message) = mutation::take(request)?;
+        let (caller, mut message) = mutation::take(request)?;
         let request_id = std::mem::take(&mut message.request_id);
         let name = field::name("name", &message.name)?;
         let state = self.0.read().await?;
-        let mutation = Mutation::begin(&state, identity, &request_id, &message)?;
-        let (project, id) = (mutation.request.project, mutation.request.id);
-        let mut pair = self.0.secret.generated_ssh_key(project, id);
+        let mutation = Mutation::begin(caller, &request_id, &message)?;
+        let id = match mutation.recall(&state)? {
+            Some(Outcome::SshKey(id)) => id,
+            _ => SshKeyId(rand::random()),
+        };
+        let mut pair = self.0.secret.generated_ssh_key(id, mutation.request.id);
         pair.set_comment(name.as_str());
-        let ssh_key = self.register(&mutation, name, pair.public_key()).await?;
+        let key = pair.public_key();
+        let ssh_key = self.register(&mutation, id, name, key).await?;
+        if ssh_key.id != id.to_string() {
+            // Two attempts of one request met: the other one's pair is the one
+            // that is registered.
+            return Err(status::unavailable(&propose::Error::Unknown));
+        }
         let private_key = secret::private_text(&pair);
         Ok(Response::new(GenerateSshKeyResponse {
             ssh_key: Some(ssh_key),
@@ -159,8 +170,9 @@ impl SshKeyService for Service {
         &self,
         request: Request<GetSshKeyRequest>,
     ) -> Result<Response<SshKey>, Status> {
+        let caller = authorise::caller(&request)?;
         let state = self.0.read().await?;
-        let project = mutation::project(&state)?;
+        let project = caller.project;
         let key = resolve::ssh_key(&state, project, &request.get_ref().ssh_key)?;
         Ok(Response::new(convert::ssh_key(key)))
     }
@@ -169,9 +181,9 @@ impl SshKeyService for Service {
         &self,
         request: Request<ListSshKeysRequest>,
     ) -> Result<Response<ListSshKeysResponse>, Status> {
-        let message = request.into_inner();
+        let (caller, message) = mutation::take(request)?;
         let state = self.0.read().await?;
-        let keys = ssh_key::of_project(&state, mutation::project(&state)?);
+        let keys = ssh_key::of_project(&state, caller.project);
         let (keys, next_page_token) =
             page::cut(keys, |key| key.id, message.page_size, &message.page_token)?;
         let ssh_keys = keys.into_iter().map(convert::ssh_key).collect();
@@ -187,10 +199,10 @@ impl SshKeyService for Service {
         &self,
         request: Request<DeleteSshKeyRequest>,
     ) -> Result<Response<DeleteSshKeyResponse>, Status> {
-        let (identity, mut message) = mutation::take(request)?;
+        let (caller, mut message) = mutation::take(request)?;
         let request_id = std::mem::take(&mut message.request_id);
         let state = self.0.read().await?;
-        let mutation = Mutation::begin(&state, identity, &request_id, &message)?;
+        let mutation = Mutation::begin(caller, &request_id, &message)?;
         if mutation.recall(&state)?.is_none() {
             let project = mutation.request.project;
             let id = resolve::ssh_key(&state, project, &message.ssh_key)?.id;

@@ -38,6 +38,34 @@ pub fn not_found(kind: impl std::fmt::Display, reference: &str) -> Status {
     with_reason(Code::NotFound, "NOT_FOUND", text, details)
 }
 
+/// Nobody, or not who one says.
+#[must_use]
+pub fn unauthenticated(text: &str) -> Status {
+    with_reason(
+        Code::Unauthenticated,
+        "UNAUTHENTICATED",
+        text.to_owned(),
+        ErrorDetails::new(),
+    )
+}
+
+/// Known, and not allowed; the text says what would be needed.
+#[must_use]
+pub fn forbidden(text: &str) -> Status {
+    with_reason(
+        Code::PermissionDenied,
+        "PERMISSION_DENIED",
+        text.to_owned(),
+        ErrorDetails::new(),
+    )
+}
+
+/// Changes since that revision are no longer kept here.
+#[must_use]
+pub fn compacted(text: String) -> Status {
+    with_reason(Code::OutOfRange, "COMPACTED", text, ErrorDetails::new())
+}
+
 /// No host fits; the text says what each lacks.
 #[must_use]
 pub fn no_capacity(text: String) -> Status {
@@ -117,6 +145,20 @@ pub fn from_refusal(refusal: &Refusal) -> Status {
             details.add_quota_failure_violation(what.clone(), format!("at most {limit}"));
             with_reason(Code::ResourceExhausted, "LIMIT_REACHED", text, details)
         }
+        Refusal::QuotaExceeded {
+            resource,
+            limit,
+            used,
+            asked,
+        } => {
+            let mut details = ErrorDetails::new();
+            let figures = format!("limit {limit}, used {used}, asked {asked}");
+            details.add_quota_failure_violation(resource.clone(), figures);
+            with_reason(Code::ResourceExhausted, "QUOTA_EXCEEDED", text, details)
+        }
+        Refusal::RevisionChanged { .. } => plain(Code::Aborted, "REVISION_CHANGED"),
+        Refusal::NotEmpty { .. } => plain(Code::FailedPrecondition, "NOT_EMPTY"),
+        Refusal::RoleMissing { .. } => plain(Code::FailedPrecondition, "ROLE_MISSING"),
         Refusal::NoAddress => plain(Code::ResourceExhausted, "NO_ADDRESS"),
         Refusal::InUse { .. } => plain(Code::FailedPrecondition, "IN_USE"),
         Refusal::WrongState { .. } => plain(Code::FailedPrecondition, "WRONG_STATE"),

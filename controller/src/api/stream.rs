@@ -12,10 +12,11 @@ use nube_proto::agent::v1::open_stream::Kind;
 use nube_proto::agent::v1::{SerialLogTarget, TunnelTarget};
 use nube_proto::v1;
 use nube_state::{Instance, InstanceState};
+use nube_types::ProjectId;
 use nube_types::limits::{CHUNK_BYTES, SERIAL_RING_BYTES};
 use tonic::{Status, Streaming};
 
-use super::{mutation, resolve, status};
+use super::{resolve, status};
 use crate::agents::attach::{Attached, Down};
 use crate::cell::Cell;
 
@@ -25,9 +26,8 @@ const WAIT_MS_MAX: u32 = 10 * 60 * 1000;
 const SERIAL_DEFAULT_BYTES: u64 = 64 * 1024;
 const SSH_PORT: u32 = 22;
 
-async fn find(cell: &Cell, reference: &str) -> Result<Instance, Status> {
+async fn find(cell: &Cell, project: ProjectId, reference: &str) -> Result<Instance, Status> {
     let state = cell.read().await?;
-    let project = mutation::project(&state)?;
     let instance = resolve::instance(&state, project, reference)?;
     if matches!(
         instance.state,
@@ -53,13 +53,14 @@ async fn open(
 /// The newest bytes of the serial log.
 pub async fn serial_log(
     cell: &Cell,
+    project: ProjectId,
     request: v1::ReadSerialLogRequest,
 ) -> Result<BoxStream<v1::SerialLogChunk>, Status> {
     let bytes_max = match request.bytes_max {
         0 => SERIAL_DEFAULT_BYTES,
         wanted => wanted.min(SERIAL_RING_BYTES),
     };
-    let instance = find(cell, &request.instance).await?;
+    let instance = find(cell, project, &request.instance).await?;
     let kind = Kind::SerialLog(SerialLogTarget {
         bytes_max,
         follow: request.follow,
@@ -76,6 +77,7 @@ pub async fn serial_log(
 /// Bytes both ways between the client and a port of the guest.
 pub async fn tunnel(
     cell: &Arc<Cell>,
+    project: ProjectId,
     mut client: Streaming<v1::TunnelRequest>,
 ) -> Result<BoxStream<v1::TunnelResponse>, Status> {
     use v1::tunnel_request::Message;
@@ -91,7 +93,7 @@ pub async fn tunnel(
     if open_request.wait_ms > WAIT_MS_MAX {
         return Err(status::invalid("wait_ms", format!("at most {WAIT_MS_MAX}")));
     }
-    let instance = find(cell, &open_request.instance).await?;
+    let instance = find(cell, project, &open_request.instance).await?;
     let wait_ms = open_request.wait_ms;
     let kind = Kind::Tunnel(TunnelTarget { port, wait_ms });
     let Attached { up, down } = open(cell, &instance, kind, wait_ms).await?;

@@ -37,6 +37,7 @@ pub mod ssh_key;
 pub mod state;
 pub mod table;
 pub mod usage;
+pub mod watched;
 
 pub use access_key::AccessKey;
 pub use apply::apply;
@@ -55,3 +56,4 @@ pub use project::{Project, Quota};
 pub use ssh_key::SshKey;
 pub use state::{Cluster, State};
 pub use table::{Change, Table};
+pub use watched::Watched;

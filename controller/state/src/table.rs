@@ -78,8 +78,16 @@ pub trait Record: Clone + Encode<()> + for<'b> Decode<'b, ()> {
     fn key(&self) -> Self::Key;
 }
 
-/// One write for the store: the key, and the new bytes or a removal.
-pub type Change = (Vec<u8>, Option<Vec<u8>>);
+/// One changed record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// Where the store keeps it.
+    pub key: Vec<u8>,
+    /// The record now; absent when it was removed.
+    pub value: Option<Vec<u8>>,
+    /// The removed record, for those who must be told whose it was.
+    pub removed: Option<Vec<u8>>,
+}
 
 /// Records of one kind. `clone` is O(1) once the changes were taken.
 #[derive(Debug, Clone)]
@@ -115,15 +123,24 @@ impl<R: Record> Table<R> {
             self.subtract(&store_key, &encode(old.as_ref()));
         }
         self.add(&store_key, &bytes);
-        self.changes.push((store_key, Some(bytes)));
+        self.changes.push(Change {
+            key: store_key,
+            value: Some(bytes),
+            removed: None,
+        });
     }
 
     /// Removes a record, if it is there.
     pub fn remove(&mut self, key: &R::Key) {
         if let Some(old) = self.records.remove(key) {
             let store_key = store_key::<R>(key);
-            self.subtract(&store_key, &encode(old.as_ref()));
-            self.changes.push((store_key, None));
+            let bytes = encode(old.as_ref());
+            self.subtract(&store_key, &bytes);
+            self.changes.push(Change {
+                key: store_key,
+                value: None,
+                removed: Some(bytes),
+            });
         }
     }
 
@@ -266,7 +283,7 @@ mod test {
         let mut changes = Vec::new();
         table.take_changes(&mut changes);
         assert_eq!(changes.len(), 2);
-        assert!(changes[0].1.is_some() && changes[1].1.is_none());
+        assert!(changes[0].value.is_some() && changes[1].removed.is_some());
         assert_eq!(table.digest(), [0; 4]);
     }
 }

@@ -447,10 +447,10 @@ proptest! {
             agents_keep_to_themselves(&before, &state, &envelope.command)?;
             effect_is_fair(&before, &state, envelope, &outcome)?;
             quota_and_audit_hold(&before, &state, envelope, &outcome)?;
-            for (key, value) in state.take_changes() {
-                match value {
-                    Some(value) => rows.insert(key, value),
-                    None => rows.remove(&key),
+            for change in state.take_changes() {
+                match change.value {
+                    Some(value) => rows.insert(change.key, value),
+                    None => rows.remove(&change.key),
                 };
             }
         }

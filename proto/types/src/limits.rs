@@ -78,6 +78,8 @@ pub const NODE_UNREACHABLE_MS: u64 = 10 * 1000;
 pub const SERIAL_RING_BYTES: u64 = 1024 * 1024;
 /// Error texts in records are for people: one paragraph.
 pub const REASON_BYTES_MAX: usize = 500;
+/// Watch streams open at once on one controller: each is woken at each commit.
+pub const WATCHERS_MAX: u32 = 10_000;
 /// Tunnels open at once through one controller.
 pub const TUNNELS_MAX: usize = 1_000;
 
