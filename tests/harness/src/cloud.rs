@@ -56,7 +56,7 @@ fn bin(name: &str) -> anyhow::Result<PathBuf> {
 }
 
 /// The micro image, as `cargo xtask image micro` built it.
-fn micro() -> anyhow::Result<PathBuf> {
+pub fn micro_image() -> anyhow::Result<PathBuf> {
     let default = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/images/micro");
     let dir = std::env::var_os("NUBE_MICRO_IMAGE").map_or(default, PathBuf::from);
     let dir = dir
@@ -72,7 +72,7 @@ impl Cloud {
         cloud.ctl(&[
             "image",
             "import",
-            micro()?.to_str().context("a UTF-8 path")?,
+            micro_image()?.to_str().context("a UTF-8 path")?,
         ])?;
         cloud.ctl(&["ssh-key", "generate", "me"])?;
         Ok(cloud)

@@ -39,13 +39,24 @@ impl Process {
 
     /// Sends SIGKILL to this very process.
     pub fn kill(&self) -> anyhow::Result<()> {
+        self.signal(rustix::process::Signal::KILL)
+    }
+
+    /// Sends SIGSTOP: it lives, and does nothing.
+    pub fn pause(&self) -> anyhow::Result<()> {
+        self.signal(rustix::process::Signal::STOP)
+    }
+
+    /// Sends SIGCONT.
+    pub fn resume(&self) -> anyhow::Result<()> {
+        self.signal(rustix::process::Signal::CONT)
+    }
+
+    fn signal(&self, signal: rustix::process::Signal) -> anyhow::Result<()> {
         anyhow::ensure!(self.is_alive(), "process {} is gone already", self.pid);
         let raw = i32::try_from(self.pid)?;
         let pid = rustix::process::Pid::from_raw(raw).context("pid 0")?;
-        Ok(rustix::process::kill_process(
-            pid,
-            rustix::process::Signal::KILL,
-        )?)
+        Ok(rustix::process::kill_process(pid, signal)?)
     }
 }
 

@@ -6,6 +6,6 @@ mod cloud;
 mod host;
 mod run;
 
-pub use cloud::{Cloud, Size};
+pub use cloud::{Cloud, Size, micro_image};
 pub use host::{Leftovers, Process, guest_of};
 pub use run::{Finished, eventually, run};
