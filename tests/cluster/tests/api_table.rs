@@ -137,7 +137,7 @@ impl World {
             let mut make = vec!["access-key", "create", "--principal", name, "--role", role];
             for args in [&mut give, &mut make] {
                 match project {
-                    Some(project) => args.extend(["--in", project]),
+                    Some(project) => args.extend(["--project", project]),
                     None => args.push("--cell"),
                 }
             }
