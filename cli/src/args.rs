@@ -4,9 +4,14 @@
 pub mod bill;
 pub mod cloud;
 pub mod cluster;
+pub mod context;
+pub mod event;
 pub mod image;
 pub mod instance;
 pub mod node;
+pub mod principal;
+pub mod project;
+pub mod shell;
 pub mod ssh;
 pub mod ssh_key;
 
@@ -14,6 +19,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::complete;
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -24,6 +31,7 @@ Exit codes:
   4    no controller answered in time; repeating is safe
   5    the name exists already, or somebody changed it at the same time
   6    no host has room, or a quota is used up
+  7    not allowed: no valid certificate or access key, or the role is too small
   255  of `ssh` and `scp`: ssh itself failed (otherwise the remote command's code)
 
 First steps:
@@ -49,30 +57,36 @@ pub struct Cli {
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Global options")]
 pub struct Global {
-    /// Client configuration: endpoints, CA, certificate, key.
+    /// Which cloud, by its name in ~/.config/nube/config.toml. Default: the one
+    /// in use (`cloudctl context list`), else the client.toml in --dir.
+    #[arg(long, global = true, env = "NUBE_CONTEXT", hide_env_values = true)]
+    #[arg(value_name = "NAME", add = complete::contexts())]
+    pub context: Option<String>,
+
+    /// Project that the call goes to, name or id. Default: the context's, else
+    /// the caller's own.
+    #[arg(long, global = true, env = "NUBE_PROJECT", hide_env_values = true)]
+    #[arg(value_name = "NAME", add = complete::projects())]
+    pub project: Option<String>,
+
+    /// A client.toml (endpoints, CA, certificate, key) instead of a context.
     /// Default: `client.toml` in --dir.
     #[arg(long, global = true, env = "NUBE_CONFIG", hide_env_values = true)]
     #[arg(value_name = "FILE")]
     pub config: Option<PathBuf>,
 
-    /// The cloud's directory. Default: /var/lib/nube for root, otherwise
-    /// $XDG_DATA_HOME/nube (~/.local/share/nube).
+    /// The directory of this machine's cloud. Default: /var/lib/nube for root,
+    /// otherwise $XDG_DATA_HOME/nube (~/.local/share/nube).
     #[arg(long, global = true, env = "NUBE_DIR", hide_env_values = true)]
     #[arg(value_name = "DIR")]
     pub dir: Option<PathBuf>,
 
     /// How answers are printed: table, wide, json, yaml; bills also csv. json
-    /// and yaml are proto3 JSON with the contract's own field names.
-    #[arg(
-        short,
-        long,
-        global = true,
-        value_enum,
-        default_value_t,
-        value_name = "FORMAT"
-    )]
+    /// and yaml are proto3 JSON with the contract's own field names. Default:
+    /// the context's, else table.
+    #[arg(short, long, global = true, value_enum, value_name = "FORMAT")]
     #[arg(hide_possible_values = true)]
-    pub output: Format,
+    pub output: Option<Format>,
 
     /// Give up when no controller has answered for this long. [default: 60]
     #[arg(long, global = true, value_name = "SECONDS", value_parser = parse_seconds)]
@@ -85,7 +99,10 @@ pub struct Global {
 }
 
 /// How answers are printed.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum, serde::Serialize, serde::Deserialize,
+)]
+#[serde(rename_all = "lowercase")]
 pub enum Format {
     /// For people, 80 columns.
     #[default]
@@ -98,6 +115,14 @@ pub enum Format {
     Yaml,
     /// Bills and usage, for spreadsheets.
     Csv,
+}
+
+/// For what cannot be undone.
+#[derive(Debug, Clone, Copy, Default, Args)]
+pub struct Confirm {
+    /// Do not ask. Needed where nobody can be asked: in scripts.
+    #[arg(short, long)]
+    pub yes: bool,
 }
 
 /// The verbs of every day first, then the groups.
@@ -129,6 +154,10 @@ pub enum Command {
     Ssh(ssh::Ssh),
     Scp(ssh::Scp),
     Logs(instance::Logs),
+    Why(event::Why),
+    Explain(event::Explain),
+    Events(event::Events),
+    Watch(event::Watch),
     Bill(bill::Bill),
     /// What instances boot: import, list, show, delete.
     #[command(subcommand, arg_required_else_help = true)]
@@ -139,12 +168,29 @@ pub enum Command {
     /// Keys that may log in: import, generate, list, show, delete.
     #[command(subcommand, arg_required_else_help = true)]
     SshKey(ssh_key::SshKey),
-    /// Hosts: list, show, drain, uncordon.
+    /// Who owns what, and how much: create, list, show, quota, delete.
+    #[command(subcommand, arg_required_else_help = true)]
+    Project(project::Project),
+    /// People and programs: create, list, show, role, delete.
+    #[command(subcommand, arg_required_else_help = true)]
+    Principal(principal::Principal),
+    /// Secrets to act with: create, list, delete.
+    #[command(subcommand, arg_required_else_help = true)]
+    AccessKey(principal::AccessKey),
+    /// Who you are to the cloud, and what you may do.
+    #[command(name = "whoami")]
+    WhoAmI,
+    /// Hosts: list, show, drain, uncordon, label.
     #[command(subcommand, arg_required_else_help = true)]
     Node(node::Node),
     /// The controllers: status, transfer-leader.
     #[command(subcommand, arg_required_else_help = true)]
     Cluster(cluster::Cluster),
+    /// Clouds that you use: list, use, show, add, remove.
+    #[command(subcommand, arg_required_else_help = true)]
+    Context(context::Context),
+    Completion(shell::Completion),
+    Man(shell::Man),
     #[command(hide = true)]
     Tunnel(ssh::Tunnel),
 }
@@ -218,7 +264,15 @@ mod test {
             "cloudctl bill --by day -o csv",
             "cloudctl bill explain i-00/2026-11-22/v1",
             "cloudctl up --nodes 3 --dir /tmp/x",
-            "cloudctl down --purge",
+            "cloudctl down --purge --yes",
+            "cloudctl launch micro --dry-run --project web",
+            "cloudctl launch micro --if-revision 1042",
+            "cloudctl --context work project quota web --images unlimited",
+            "cloudctl access-key create --role member --ttl 90d --save x",
+            "cloudctl principal role alice none --cell",
+            "cloudctl node label node-1 disk=ssd old-",
+            "cloudctl watch instance ssh_key --after 7 -o json",
+            "cloudctl events web -n 5 -f",
             "cloudctl cluster transfer-leader 2",
         ] {
             let parsed = Cli::try_parse_from(line.split(' '));

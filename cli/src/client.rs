@@ -1,21 +1,27 @@
 //! The way to the controllers: any of them answers any call, so a failed
 //! attempt goes to the next endpoint, with the same request id, until the
-//! deadline. Mutual TLS; the name in the certificate is fixed, not the address.
+//! deadline. TLS, mutual unless an access key speaks for the caller; the name in
+//! the controller's certificate is fixed, not the address.
 
+mod changes;
+mod link;
 mod retry;
 mod watch;
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
+use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
 use tonic::{Code, Response, Status};
 
 use crate::args::Global;
-use crate::config::{ClientFile, Locations};
+use crate::config::{Credentials, Locations, Profile, named};
 use crate::error::{Context, Error, Exit, Result};
+use link::Stamp;
 use retry::Verdict;
 
+pub use changes::{Changes, News};
+pub use link::Link;
 pub use watch::Watch;
 
 /// In every controller's certificate: clients trust the role, not the address.
@@ -28,7 +34,7 @@ const SILENT: &str = "no answer in time";
 #[derive(Debug, Clone)]
 struct Target {
     address: String,
-    channel: Channel,
+    link: Link,
 }
 
 /// A connection to the cloud.
@@ -44,10 +50,11 @@ pub struct Client {
 }
 
 impl Client {
-    /// From `client.toml` and the flags. Nothing is connected yet.
+    /// From the configuration and the flags. Nothing is connected yet.
     pub fn open(global: &Global) -> Result<Self> {
-        let file = Locations::of(global)?.read()?;
-        let targets = targets(&file)?;
+        let profile = Locations::of(global)?.read()?;
+        let project = named(&global.project).or(named(&profile.project));
+        let targets = targets(&profile, project)?;
         Ok(Self::new(
             targets,
             global.timeout,
@@ -88,9 +95,9 @@ impl Client {
         Ok(())
     }
 
-    /// Address and channel of each controller, for those who must ask them all.
-    pub fn each(&self) -> impl Iterator<Item = (&str, Channel)> {
-        let pair = |target: &Target| target.channel.clone();
+    /// Address and link of each controller, for those who must ask them all.
+    pub fn each(&self) -> impl Iterator<Item = (&str, Link)> {
+        let pair = |target: &Target| target.link.clone();
         self.targets
             .iter()
             .map(move |t| (t.address.as_str(), pair(t)))
@@ -98,7 +105,7 @@ impl Client {
 
     /// Calls until an answer or the deadline. `what` is the action for error
     /// texts, as `launch`.
-    pub async fn call<T, F>(&self, what: &str, attempt: impl FnMut(Channel) -> F) -> Result<T>
+    pub async fn call<T, F>(&self, what: &str, attempt: impl FnMut(Link) -> F) -> Result<T>
     where
         F: Future<Output = std::result::Result<Response<T>, Status>>,
     {
@@ -110,7 +117,7 @@ impl Client {
         &self,
         what: &str,
         attempt_max: Duration,
-        mut attempt: impl FnMut(Channel) -> F,
+        mut attempt: impl FnMut(Link) -> F,
     ) -> Result<T>
     where
         F: Future<Output = std::result::Result<Response<T>, Status>>,
@@ -118,7 +125,7 @@ impl Client {
         let mut tries = Tries::new(self, attempt_max);
         loop {
             let target = self.target()?;
-            let answer = attempt(target.channel.clone());
+            let answer = attempt(target.link.clone());
             let status = match tokio::time::timeout(tries.attempt_max(), answer).await {
                 Ok(Ok(response)) => {
                     self.reached.store(true, Ordering::Relaxed);
@@ -130,6 +137,13 @@ impl Client {
             tries.failed(what, &target.address, &status)?;
             self.skip(&target.address);
             tokio::time::sleep(tries.pause()).await;
+        }
+    }
+
+    /// Leaves the controller in use for the next one: it lives and says nothing.
+    pub fn leave(&self) {
+        if let Ok(target) = self.target() {
+            self.skip(&target.address);
         }
     }
 
@@ -208,7 +222,7 @@ impl<'a> Tries<'a> {
             return Err(match by_controller(status) {
                 true => Error::from_status(what, status),
                 false => Error::new(Exit::Unavailable, format!("{what}: {address}: {reason}"))
-                    .hint("check `ca`, `cert` and `key` in client.toml (--config, NUBE_CONFIG)"),
+                    .hint("check `ca`, `cert` and `key`: `cloudctl context show` names the files"),
             });
         }
         if self.started.elapsed() >= self.deadline() {
@@ -249,24 +263,30 @@ fn by_controller(status: &Status) -> bool {
     std::error::Error::source(status).is_none() && status.message() != SILENT
 }
 
-fn targets(file: &ClientFile) -> Result<Vec<Target>> {
+fn targets(profile: &Profile, project: Option<&str>) -> Result<Vec<Target>> {
     let read =
         |path: &std::path::Path| std::fs::read(path).context(format!("`{}`", path.display()));
     let tls = ClientTlsConfig::new()
         .domain_name(SERVER_NAME)
-        .ca_certificate(Certificate::from_pem(read(&file.ca)?))
-        .identity(Identity::from_pem(read(&file.cert)?, read(&file.key)?))
+        .ca_certificate(Certificate::from_pem(read(&profile.ca)?))
         .timeout(Duration::from_secs(5));
+    let (tls, stamp) = match profile.credentials()? {
+        Credentials::Certificate { cert, key } => {
+            let identity = Identity::from_pem(read(&cert)?, read(&key)?);
+            (tls.identity(identity), Stamp::new(None, project)?)
+        }
+        Credentials::AccessKey(token) => (tls, Stamp::new(Some(&token), project)?),
+    };
     let target = |address: &String| {
         let endpoint = Endpoint::from_shared(format!("https://{address}"))
             .and_then(|endpoint| tuned(endpoint).tls_config(tls.clone()))
             .context(format!("endpoint `{address}`"))?;
         Ok(Target {
             address: address.clone(),
-            channel: endpoint.connect_lazy(),
+            link: Link::new(endpoint.connect_lazy(), stamp.clone()),
         })
     };
-    file.endpoints.iter().map(target).collect()
+    profile.endpoints.iter().map(target).collect()
 }
 
 /// Pings notice a controller that was paused or cut off: without them a watch
@@ -281,4 +301,4 @@ fn tuned(endpoint: Endpoint) -> Endpoint {
 }
 
 #[cfg(test)]
-mod test;
+pub mod test;

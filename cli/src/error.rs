@@ -26,6 +26,8 @@ pub enum Exit {
     Conflict = 5,
     /// No host has room, or a quota is used up.
     NoCapacity = 6,
+    /// The caller is not known, or not allowed to do this.
+    Forbidden = 7,
 }
 
 impl Exit {
@@ -43,6 +45,17 @@ pub struct Error {
     message: String,
     details: Vec<String>,
     hint: Option<String>,
+    reason: String,
+    subject: Option<Subject>,
+}
+
+/// The thing that a controller does not know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Subject {
+    /// As `instance`.
+    pub kind: String,
+    /// What was typed.
+    pub name: String,
 }
 
 impl Error {
@@ -53,6 +66,8 @@ impl Error {
             message: message.to_string(),
             details: Vec::new(),
             hint: None,
+            reason: String::new(),
+            subject: None,
         }
     }
 
@@ -105,17 +120,23 @@ impl Error {
         }
         // The first violation often is the message itself: say it once.
         lines.retain(|line| !message.contains(line.as_str()));
-        let reason = details.error_info().map_or("", |info| info.reason.as_str());
+        let reason = reason_of(status);
         let server_hint = details.help().and_then(|help| help.links.first());
         let hint = match server_hint {
             Some(link) => Some(format!("{} {}", link.description, link.url)),
-            None => hint_of(status.code(), reason).map(str::to_owned),
+            None => hint_of(status.code(), &reason).map(str::to_owned),
         };
+        let subject = details.resource_info().map(|info| Subject {
+            kind: info.resource_type.clone(),
+            name: info.resource_name.clone(),
+        });
         Self {
             exit,
             message,
             details: lines,
             hint,
+            reason,
+            subject,
         }
     }
 
@@ -123,6 +144,18 @@ impl Error {
     #[must_use]
     pub fn exit(&self) -> Exit {
         self.exit
+    }
+
+    /// The controller's word for it, as `COMPACTED`; empty when there is none.
+    #[must_use]
+    pub fn reason(&self) -> &str {
+        &self.reason
+    }
+
+    /// What was not found, where the controller says it.
+    #[must_use]
+    pub fn subject(&self) -> Option<&Subject> {
+        self.subject.as_ref()
     }
 
     /// The text for standard error. Control characters are escaped: names,
@@ -157,36 +190,65 @@ impl<T, E: Display> Context<T> for std::result::Result<T, E> {
     }
 }
 
+/// The reason word of a controller's refusal (`google.rpc.ErrorInfo`).
+#[must_use]
+pub fn reason_of(status: &Status) -> String {
+    let info = status.get_details_error_info();
+    info.map(|info| info.reason).unwrap_or_default()
+}
+
 fn exit_of(code: Code) -> Exit {
     match code {
         Code::NotFound => Exit::NotFound,
         Code::Unavailable | Code::DeadlineExceeded => Exit::Unavailable,
         Code::AlreadyExists | Code::Aborted => Exit::Conflict,
         Code::ResourceExhausted => Exit::NoCapacity,
+        Code::Unauthenticated | Code::PermissionDenied => Exit::Forbidden,
         _ => Exit::Failed,
     }
 }
 
+/// The next step, by reason where there is one, otherwise by code.
 fn hint_of(code: Code, reason: &str) -> Option<&'static str> {
-    match (code, reason) {
-        (_, "REQUEST_ID_REUSED") => {
-            Some("this --request-id was used for another request: draw a new one")
+    let by_reason = match reason {
+        "REQUEST_ID_REUSED" => "this --request-id was used for another request: draw a new one",
+        "QUOTA_EXCEEDED" => {
+            "`cloudctl project quota` shows what is used; delete something, or ask an admin of \
+             the cell for more"
         }
-        (Code::NotFound, _) => {
+        "REVISION_CHANGED" => {
+            "something the preview rested on has changed: look again with `launch --dry-run`, \
+             or leave --if-revision out"
+        }
+        "COMPACTED" => "so old changes are forgotten: leave --after out to begin with what is now",
+        "IN_USE" => "see what uses it with `cloudctl list -o wide`, and delete that first",
+        _ => return hint_of_code(code),
+    };
+    Some(by_reason)
+}
+
+fn hint_of_code(code: Code) -> Option<&'static str> {
+    match code {
+        Code::NotFound => {
             Some("names and ids: `cloudctl list`, `image list`, `type list`, `ssh-key list`")
         }
-        (Code::AlreadyExists, _) => Some("choose another name, or delete the old one first"),
-        (Code::ResourceExhausted, _) => Some(
+        Code::AlreadyExists => Some("choose another name, or delete the old one first"),
+        Code::ResourceExhausted => Some(
             "see the room on each host with `cloudctl node list`, and smaller types with \
              `cloudctl type list`",
         ),
-        (Code::Unavailable | Code::DeadlineExceeded | Code::Aborted, _) => Some(
+        Code::Unavailable | Code::DeadlineExceeded | Code::Aborted => Some(
             "`cloudctl status` shows the controllers; repeating the command with the same \
              --request-id is safe",
         ),
-        (Code::Unauthenticated | Code::PermissionDenied, _) => {
-            Some("check `ca`, `cert` and `key` in client.toml (--config, NUBE_CONFIG)")
-        }
+        Code::Unauthenticated => Some(
+            "the certificate or access key is not accepted (ended, deleted, or of another \
+             cloud): `cloudctl context show` says which one is used",
+        ),
+        Code::PermissionDenied => Some(
+            "`cloudctl whoami` shows your roles; an admin gives one with `cloudctl principal \
+             role NAME ROLE --project PROJECT`",
+        ),
         _ => None,
     }
 }
@@ -207,7 +269,8 @@ mod test {
             (Code::ResourceExhausted, 6),
             (Code::InvalidArgument, 1),
             (Code::FailedPrecondition, 1),
-            (Code::PermissionDenied, 1),
+            (Code::PermissionDenied, 7),
+            (Code::Unauthenticated, 7),
             (Code::Internal, 1),
         ];
         for (code, exit) in table {
@@ -228,6 +291,35 @@ mod test {
         let status = Status::not_found("image `x` not found");
         let text = Error::from_status("launch", &status).render();
         assert!(text.starts_with("error: launch: image `x` not found\nhint: "));
+    }
+
+    #[test]
+    fn each_reason_says_the_next_step() {
+        let table = [
+            (
+                Code::ResourceExhausted,
+                "QUOTA_EXCEEDED",
+                6,
+                "project quota",
+            ),
+            (Code::ResourceExhausted, "NO_CAPACITY", 6, "node list"),
+            (Code::Aborted, "REVISION_CHANGED", 5, "--dry-run"),
+            (Code::OutOfRange, "COMPACTED", 1, "--after"),
+            (Code::PermissionDenied, "PERMISSION_DENIED", 7, "whoami"),
+            (Code::Unauthenticated, "UNAUTHENTICATED", 7, "context show"),
+            (Code::NotFound, "NOT_FOUND", 3, "cloudctl list"),
+            (Code::FailedPrecondition, "IN_USE", 1, "delete that first"),
+        ];
+        for (code, reason, exit, step) in table {
+            let info = ErrorDetails::with_error_info(reason, "nube", []);
+            let status = Status::with_error_details(code, "no", info);
+            let error = Error::from_status("do", &status);
+            assert_eq!(error.exit().code(), exit, "{reason}");
+            assert_eq!(error.reason(), reason);
+            let text = error.render();
+            let hint = text.lines().find(|line| line.starts_with("hint: "));
+            assert!(hint.is_some_and(|hint| hint.contains(step)), "{text}");
+        }
     }
 
     #[test]

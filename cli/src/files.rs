@@ -4,7 +4,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::error::{Context, Error, Result};
 
@@ -64,6 +64,40 @@ pub fn write_private(path: &Path, content: &[u8]) -> Result<()> {
         .context(format!("`{}`", path.display()))
 }
 
+/// A new private file, taken before the secret is made that it is for; it
+/// vanishes again when none comes.
+#[derive(Debug)]
+pub struct Reserved {
+    path: PathBuf,
+    file: Option<File>,
+}
+
+impl Reserved {
+    /// Makes the file, empty.
+    pub fn take(path: PathBuf) -> Result<Self> {
+        let file = Some(create_private(&path)?);
+        Ok(Self { path, file })
+    }
+
+    /// Writes all of it, on disk when this returns.
+    pub fn fill(mut self, content: &[u8]) -> Result<PathBuf> {
+        if let Some(mut file) = self.file.take() {
+            let written = file.write_all(content).and_then(|()| file.sync_all());
+            written.context(format!("`{}`", self.path.display()))?;
+        }
+        Ok(self.path.clone())
+    }
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        if self.file.is_some() {
+            // The file is ours and still empty; the error that ended us counts.
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
 #[cfg(test)]
 mod test {
     use super::*;
@@ -83,5 +117,17 @@ mod test {
         let error = write_private(&path, b"other").expect_err("exists");
         assert!(error.render().contains("exists"), "{}", error.render());
         assert_eq!(std::fs::read(&path).expect("readable"), b"secret");
+    }
+
+    #[test]
+    fn a_reserved_file_vanishes_when_nothing_comes() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("token");
+        drop(Reserved::take(path.clone()).expect("made"));
+        assert!(!path.exists());
+        let place = Reserved::take(path.clone()).expect("made");
+        assert_eq!(place.fill(b"secret").expect("filled"), path);
+        assert_eq!(std::fs::read(&path).expect("kept"), b"secret");
+        assert!(Reserved::take(path).is_err(), "never overwritten");
     }
 }

@@ -9,3 +9,10 @@ pub fn check(name: &str, text: &str) {
     settings.set_omit_expression(true);
     settings.bind(|| insta::assert_snapshot!(name.to_owned(), text));
 }
+
+/// The same for what must fit on a terminal of 80 columns.
+pub fn check_narrow(name: &str, text: &str) {
+    let wide = text.lines().find(|line| line.chars().count() > 80);
+    assert_eq!(wide, None, "80 columns");
+    check(name, text);
+}

@@ -11,21 +11,27 @@
 mod args;
 mod client;
 mod commands;
+mod complete;
 mod config;
+mod confirm;
 mod error;
 mod files;
+mod names;
 mod output;
 
 #[cfg(test)]
 mod golden;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 
 use crate::args::Cli;
 
 /// Runs the command line of this process and returns its exit code.
 #[must_use]
 pub fn run() -> u8 {
+    if let Some(code) = complete_line() {
+        return code;
+    }
     let cli = Cli::parse();
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -49,4 +55,18 @@ pub fn run() -> u8 {
     // a finished command alive.
     runtime.shutdown_background();
     code
+}
+
+/// Answers a shell that completes a line (COMPLETE is set); `None` otherwise.
+fn complete_line() -> Option<u8> {
+    let directory = std::env::current_dir().ok();
+    let completer = clap_complete::CompleteEnv::with_factory(Cli::command);
+    match completer.try_complete(std::env::args_os(), directory.as_deref()) {
+        Ok(true) => Some(0),
+        Ok(false) => None,
+        Err(error) => {
+            eprint!("{error}");
+            Some(error::Exit::Usage.code())
+        }
+    }
 }

@@ -34,7 +34,7 @@ pub struct Query {
     pub to: Option<String>,
 
     /// Only this instance, name or id.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", add = crate::complete::instances())]
     pub instance: Option<String>,
 
     /// One row per instance, per UTC day, or per line of the bill.

@@ -62,9 +62,12 @@ pub struct Up {
 #[derive(Debug, Args)]
 pub struct Down {
     /// Also delete everything: disks, state, bill, keys, networks, the
-    /// directory. This cannot be undone.
+    /// directory. This cannot be undone: asks for the directory's name.
     #[arg(long)]
     pub purge: bool,
+
+    #[command(flatten)]
+    pub confirm: super::Confirm,
 }
 
 /// An even number of voters survives no more failures than one fewer.

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::Subcommand;
 
+use crate::complete;
+
 /// What instances boot.
 #[derive(Debug, Subcommand)]
 pub enum Image {
@@ -26,12 +28,14 @@ pub enum Image {
     /// Show one image.
     Show {
         /// Name or id.
+        #[arg(add = complete::images())]
         image: String,
     },
     /// Delete an image; refused while instances use it.
     #[command(visible_alias = "rm")]
     Delete {
         /// Name or id.
+        #[arg(add = complete::images())]
         image: String,
     },
 }

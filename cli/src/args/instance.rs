@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::{parse_label, parse_seconds};
+use crate::complete;
 
 /// Launch instances of an image and wait until SSH answers.
 ///
@@ -17,10 +18,11 @@ use super::{parse_label, parse_seconds};
   cloudctl launch micro
   cloudctl launch micro --name web --type n1.small --ssh-key me --label team=web
   cloudctl launch micro --count 3 --wait running -o json
+  cloudctl launch micro --count 3 --dry-run
   cloudctl launch micro --user-data setup.sh")]
 pub struct Launch {
     /// Name or id of the image (`cloudctl image list`).
-    #[arg(value_name = "IMAGE")]
+    #[arg(value_name = "IMAGE", add = complete::images())]
     pub image: String,
 
     /// Host name: 1 to 63 of a-z, 0-9 and '-', starting with a letter. With
@@ -29,12 +31,12 @@ pub struct Launch {
     pub name: Option<String>,
 
     /// Size, with its price: `cloudctl type list`. Default: n1.micro.
-    #[arg(long = "type", value_name = "TYPE")]
+    #[arg(long = "type", value_name = "TYPE", add = complete::types())]
     pub instance_type: Option<String>,
 
     /// Registered key that may log in, name or id; repeat for several, 16 at
     /// most. Default: the project's only key.
-    #[arg(long = "ssh-key", value_name = "KEY")]
+    #[arg(long = "ssh-key", value_name = "KEY", add = complete::ssh_keys())]
     pub ssh_keys: Vec<String>,
 
     /// Handed to the guest as it is, 16 KiB at most; `-` is standard input. A
@@ -66,6 +68,21 @@ pub struct Launch {
     /// Only hosts with this accelerator. tcg is emulation: slower.
     #[arg(long, value_enum)]
     pub accelerator: Option<Accelerator>,
+
+    /// Only say what would happen: price, what is left of the quota, the hosts
+    /// and why; exit code 6 if it would be refused for room or quota.
+    #[arg(long)]
+    pub dry_run: bool,
+
+    /// Launch exactly as --dry-run said at this revision, or not at all (exit
+    /// code 5) when anything it rested on has changed.
+    #[arg(
+        long,
+        value_name = "REVISION",
+        default_value_t = 0,
+        hide_default_value = true
+    )]
+    pub if_revision: u64,
 
     /// Return when SSH answers, when the machine runs, or at once.
     #[arg(long, value_enum, default_value_t)]
@@ -131,7 +148,7 @@ pub struct List {
 #[derive(Debug, Args)]
 pub struct Show {
     /// Name or id.
-    #[arg(value_name = "NAME")]
+    #[arg(value_name = "NAME", add = complete::instances())]
     pub instance: String,
 }
 
@@ -139,7 +156,7 @@ pub struct Show {
 #[derive(Debug, Args)]
 pub struct Change {
     /// Names or ids.
-    #[arg(value_name = "NAME", required = true)]
+    #[arg(value_name = "NAME", required = true, add = complete::instances())]
     pub instances: Vec<String>,
 
     /// Return only when it is so.
@@ -167,7 +184,7 @@ pub struct ForceChange {
 #[derive(Debug, Args)]
 pub struct Logs {
     /// Name or id.
-    #[arg(value_name = "NAME")]
+    #[arg(value_name = "NAME", add = complete::instances())]
     pub instance: String,
 
     /// Newest bytes to print, 1 MiB at most. [default: 64 KiB]

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use crate::complete;
+
 /// Log in to an instance, or run one command there.
 ///
 /// The system's OpenSSH through a tunnel of the cloud: no route to the guest is
@@ -19,7 +21,7 @@ use clap::Args;
 The exit code is that of the remote command; 255 when ssh failed.")]
 pub struct Ssh {
     /// Name or id of the instance.
-    #[arg(value_name = "NAME")]
+    #[arg(value_name = "NAME", add = complete::instances())]
     pub instance: String,
 
     #[command(flatten)]

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::Subcommand;
 
+use crate::complete;
+
 /// Public keys that the cloud puts into guests.
 #[derive(Debug, Subcommand)]
 pub enum SshKey {
@@ -35,12 +37,14 @@ pub enum SshKey {
     /// Show one key.
     Show {
         /// Name or id.
+        #[arg(add = complete::ssh_keys())]
         key: String,
     },
     /// Delete a key. Guests that have it keep it.
     #[command(visible_alias = "rm")]
     Delete {
         /// Name or id.
+        #[arg(add = complete::ssh_keys())]
         key: String,
     },
 }

@@ -52,6 +52,8 @@ pub fn verdict(status: &Status) -> Verdict {
     // broke in the middle of a call. One from a controller has none.
     let by_transport = status.source().is_some();
     match status.code() {
+        // The world has moved on since the preview; it does not come back.
+        Code::Aborted if crate::error::reason_of(status) == "REVISION_CHANGED" => Verdict::Final,
         Code::Unavailable | Code::DeadlineExceeded | Code::Aborted => Verdict::Retry,
         Code::Unknown | Code::Internal | Code::Cancelled if by_transport => Verdict::Retry,
         _ => Verdict::Final,
@@ -115,6 +117,14 @@ mod test {
         for (code, expected) in table {
             assert_eq!(verdict(&Status::new(code, "x")), expected, "{code:?}");
         }
+    }
+
+    #[test]
+    fn a_revision_that_has_passed_is_final() {
+        use tonic_types::{ErrorDetails, StatusExt};
+        let info = ErrorDetails::with_error_info("REVISION_CHANGED", "nube", []);
+        let status = Status::with_error_details(Code::Aborted, "changed", info);
+        assert_eq!(verdict(&status), Verdict::Final);
     }
 
     #[test]

@@ -15,10 +15,13 @@ use nube_proto::v1::{
     ChangeNodeRequest, GetNodeRequest, ListInstanceTypesRequest, ListInstanceTypesResponse,
     ListNodesRequest, ListNodesResponse, Node,
 };
+use tonic::server::NamedService;
+use tonic::transport::server::Router;
 use tonic::transport::{Endpoint, Server};
 use tonic::{Request, Response, Status};
 
-use super::{Client, Target, tuned};
+use super::{Client, Link, Stamp, Target, tuned};
+use crate::config::Secret;
 use crate::error::Exit;
 
 /// Refuses the first calls with `fail`, then answers; remembers request ids.
@@ -27,6 +30,8 @@ struct Fake {
     fail: Vec<tonic::Code>,
     calls: Arc<AtomicU32>,
     request_ids: Arc<Mutex<Vec<String>>>,
+    /// `authorization` and `x-nube-project` of each call.
+    stamps: Arc<Mutex<Vec<[Option<String>; 2]>>>,
     slow: bool,
 }
 
@@ -44,8 +49,17 @@ impl Fake {
 impl InstanceTypeService for Fake {
     async fn list_instance_types(
         &self,
-        _: Request<ListInstanceTypesRequest>,
+        request: Request<ListInstanceTypesRequest>,
     ) -> Result<Response<ListInstanceTypesResponse>, Status> {
+        let value = |key| {
+            let value = request.metadata().get(key);
+            value.map(|value| value.to_str().expect("text").to_owned())
+        };
+        let stamp = [value("authorization"), value("x-nube-project")];
+        self.stamps
+            .lock()
+            .expect("no panic while locked")
+            .push(stamp);
         self.next()?;
         if self.slow {
             tokio::time::sleep(Duration::from_secs(30)).await;
@@ -86,14 +100,35 @@ impl NodeService for Fake {
 }
 
 async fn serve(fake: Fake) -> SocketAddr {
+    let server = Server::builder()
+        .add_service(InstanceTypeServiceServer::new(fake.clone()))
+        .add_service(NodeServiceServer::new(fake));
+    spawn(server).await
+}
+
+/// Serves one generated service.
+pub async fn serve_service<S>(service: S) -> SocketAddr
+where
+    S: tonic::codegen::Service<
+            tonic::codegen::http::Request<tonic::body::Body>,
+            Response = tonic::codegen::http::Response<tonic::body::Body>,
+            Error = std::convert::Infallible,
+        > + NamedService
+        + Clone
+        + Send
+        + Sync
+        + 'static,
+    S::Future: Send + 'static,
+{
+    spawn(Server::builder().add_service(service)).await
+}
+
+async fn spawn(server: Router) -> SocketAddr {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
         .await
         .expect("a port");
     let address = listener.local_addr().expect("an address");
     let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener);
-    let server = Server::builder()
-        .add_service(InstanceTypeServiceServer::new(fake.clone()))
-        .add_service(NodeServiceServer::new(fake));
     tokio::spawn(server.serve_with_incoming(incoming));
     address
 }
@@ -106,12 +141,17 @@ async fn dead_address() -> SocketAddr {
     listener.local_addr().expect("an address")
 }
 
-fn client(addresses: &[SocketAddr], timeout: Option<Duration>) -> Client {
+/// A client of these addresses that asks the first one first.
+pub fn client(addresses: &[SocketAddr], timeout: Option<Duration>) -> Client {
+    stamped(addresses, timeout, &Stamp::default())
+}
+
+fn stamped(addresses: &[SocketAddr], timeout: Option<Duration>, stamp: &Stamp) -> Client {
     let target = |address: &SocketAddr| {
         let endpoint = Endpoint::from_shared(format!("http://{address}")).expect("an address");
         Target {
             address: address.to_string(),
-            channel: tuned(endpoint).connect_lazy(),
+            link: Link::new(tuned(endpoint).connect_lazy(), stamp.clone()),
         }
     };
     let client = Client::new(addresses.iter().map(target).collect(), timeout, None);
@@ -166,6 +206,26 @@ async fn a_mutation_keeps_its_request_id_over_all_attempts() {
         ids.iter()
             .all(|id| *id == ids[0] && uuid::Uuid::parse_str(id).is_ok())
     );
+}
+
+#[tokio::test]
+async fn every_call_says_who_and_for_which_project() {
+    let fake = Fake::default();
+    let address = serve(fake.clone()).await;
+    let token = Secret("nube1.ak-01.c2VjcmV0".to_owned());
+    let stamp = Stamp::new(Some(&token), Some("web")).expect("valid");
+    assert!(!format!("{stamp:?}").contains("c2VjcmV0"), "{stamp:?}");
+    types(&stamped(&[address], None, &stamp))
+        .await
+        .expect("an answer");
+    types(&client(&[address], None)).await.expect("an answer");
+    let seen = fake.stamps.lock().expect("no panic while locked").clone();
+    let bearer = Some("Bearer nube1.ak-01.c2VjcmV0".to_owned());
+    assert_eq!(seen, [[bearer, Some("web".to_owned())], [None, None]]);
+    for project in ["a\nb", "\u{e9}", &"x".repeat(64)] {
+        let error = Stamp::new(None, Some(project)).expect_err("refused");
+        assert_eq!(error.exit(), Exit::Usage);
+    }
 }
 
 #[tokio::test]

@@ -66,7 +66,8 @@ pub async fn run(app: &App, args: Launch) -> Result<()> {
     })
 }
 
-fn request(client: &Client, args: Launch) -> Result<LaunchInstancesRequest> {
+/// The request that the flags mean.
+pub fn request(client: &Client, args: Launch) -> Result<LaunchInstancesRequest> {
     let user_data = match &args.user_data {
         Some(file) => files::read_argument(file)?,
         None => Vec::new(),
@@ -98,7 +99,7 @@ fn request(client: &Client, args: Launch) -> Result<LaunchInstancesRequest> {
         strategy: strategy as i32,
         isolation: isolation as i32,
         accelerator: accelerator.to_owned(),
-        if_revision: 0,
+        if_revision: args.if_revision,
     })
 }
 

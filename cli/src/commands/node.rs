@@ -1,14 +1,15 @@
-//! `node list`, `node show`, `node drain`, `node uncordon`.
+//! `node list`, `show`, `drain`, `uncordon`, `label`.
 
 use nube_proto::v1::node_service_client::NodeServiceClient;
 use nube_proto::v1::{
     ChangeNodeRequest, GetNodeRequest, ListNodesRequest, ListNodesResponse, Node, NodeState,
+    SetNodeLabelsRequest,
 };
 
 use super::App;
-use crate::args::node::Node as Verb;
+use crate::args::node::{LabelEdit, Node as Verb};
 use crate::client::Client;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::output::table::{Fields, Look, Table, Tone, Value};
 use crate::output::text::{enum_word, gib_of, or_dash, time};
 
@@ -24,6 +25,7 @@ pub async fn run(app: &App, verb: Verb) -> Result<()> {
         Verb::Show { node } => get(&client, node).await?,
         Verb::Drain { node } => change(&client, node, true).await?,
         Verb::Uncordon { node } => change(&client, node, false).await?,
+        Verb::Label { node, labels } => label(&client, node, labels).await?,
     };
     app.output.message(&node, |_| details(&node))
 }
@@ -77,6 +79,31 @@ async fn change(client: &Client, node: String, drain: bool) -> Result<Node> {
     client
         .call(if drain { "drain" } else { "uncordon" }, change)
         .await
+}
+
+async fn label(client: &Client, node: String, edits: Vec<LabelEdit>) -> Result<Node> {
+    let mut request = SetNodeLabelsRequest {
+        request_id: client.request_id(),
+        node,
+        ..SetNodeLabelsRequest::default()
+    };
+    for edit in edits {
+        match edit {
+            LabelEdit::Set(key, value) => {
+                request.labels.insert(key, value);
+            }
+            LabelEdit::Remove(key) => request.remove.push(key),
+        }
+    }
+    // Which of both would win is nobody's to guess.
+    if let Some(key) = request
+        .remove
+        .iter()
+        .find(|k| request.labels.contains_key(*k))
+    {
+        return Err(Error::usage(format!("`{key}` is both set and removed")));
+    }
+    call!(client, "label", NodeServiceClient.set_node_labels(request))
 }
 
 /// The state as a word with its colour.

@@ -52,7 +52,7 @@ pub struct Session {
     options: Vec<String>,
     identities: Vec<PathBuf>,
     known_hosts: KnownHosts,
-    environment: Vec<(&'static str, OsString)>,
+    environment: Vec<(&'static str, Option<OsString>)>,
 }
 
 impl Session {
@@ -72,11 +72,12 @@ impl Session {
             Some(file) => vec![file.clone()],
             None => saved_keys(&locations.keys(), &instance.ssh_key_ids),
         };
-        let environment = vec![
-            ("NUBE_CONFIG", locations.config.into_os_string()),
-            // ssh hands ProxyCommand to $SHELL, and the quoting is for this one.
-            ("SHELL", OsString::from("/bin/sh")),
-        ];
+        let mut environment = locations.environment();
+        if let Some(project) = &app.global.project {
+            environment.push(("NUBE_PROJECT", Some(project.into())));
+        }
+        // ssh hands ProxyCommand to $SHELL, and the quoting is for this one.
+        environment.push(("SHELL", Some(OsString::from("/bin/sh"))));
         let options = options(
             id,
             &user,
@@ -106,7 +107,12 @@ impl Session {
         }
         // The first value of an option wins in OpenSSH: these cannot undo ours.
         command.args(&login.ssh_args);
-        command.envs(self.environment.iter().map(|(k, v)| (k, v)));
+        for (name, value) in &self.environment {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
         Ok(command)
     }
 

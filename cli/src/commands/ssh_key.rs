@@ -1,6 +1,5 @@
 //! `ssh-key import`, `generate`, `list`, `show`, `delete`.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use nube_proto::v1::ssh_key_service_client::SshKeyServiceClient;
@@ -75,7 +74,7 @@ async fn import(client: &Client, name: String, public_key: String) -> Result<Ssh
 async fn generate(app: &App, name: String, out: Option<PathBuf>) -> Result<()> {
     let client = app.client()?;
     // The place is taken before the key is made: it cannot be asked for twice.
-    let mut place = Place::take(app, out)?;
+    let place = Place::take(app, out)?;
     let request = GenerateSshKeyRequest {
         request_id: client.request_id(),
         name,
@@ -112,8 +111,7 @@ async fn generate(app: &App, name: String, out: Option<PathBuf>) -> Result<()> {
 /// Where a private half goes.
 enum Place {
     Stdout,
-    /// Made empty by us; removed again if nothing comes.
-    File(PathBuf, Option<std::fs::File>),
+    File(files::Reserved),
     /// `keys/<key-id>`: the id is known only afterwards.
     Keys(PathBuf),
 }
@@ -122,10 +120,7 @@ impl Place {
     fn take(app: &App, out: Option<PathBuf>) -> Result<Self> {
         match out {
             Some(path) if path == Path::new("-") => Ok(Self::Stdout),
-            Some(path) => {
-                let file = files::create_private(&path)?;
-                Ok(Self::File(path, Some(file)))
-            }
+            Some(path) => Ok(Self::File(files::Reserved::take(path)?)),
             None => {
                 let keys = app.locations()?.keys();
                 files::private_dir(&keys)?;
@@ -134,31 +129,16 @@ impl Place {
         }
     }
 
-    fn save(&mut self, key_id: &str, private_key: &[u8]) -> Result<Option<PathBuf>> {
+    fn save(self, key_id: &str, private_key: &[u8]) -> Result<Option<PathBuf>> {
         match self {
             Self::Stdout => Ok(None),
-            Self::File(path, file) => {
-                if let Some(mut file) = file.take() {
-                    let written = file.write_all(private_key).and_then(|()| file.sync_all());
-                    written.context(format!("`{}`", path.display()))?;
-                }
-                Ok(Some(path.clone()))
-            }
+            Self::File(file) => file.fill(private_key).map(Some),
             Self::Keys(dir) => {
                 let id: SshKeyId = key_id.parse().context("the key")?;
                 let path = dir.join(id.to_string());
                 files::write_private(&path, private_key)?;
                 Ok(Some(path))
             }
-        }
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        if let Self::File(path, Some(_)) = self {
-            // The file is ours and still empty; the error that ended us counts.
-            let _ = std::fs::remove_file(path);
         }
     }
 }
@@ -280,18 +260,5 @@ mod test {
             error.contains("nothing was sent") && error.contains("id.pub"),
             "{error}"
         );
-    }
-
-    #[test]
-    fn a_reserved_file_vanishes_when_no_key_comes() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let path = dir.path().join("out");
-        let reserve = || files::create_private(&path).expect("made");
-        drop(Place::File(path.clone(), Some(reserve())));
-        assert!(!path.exists());
-        let mut place = Place::File(path.clone(), Some(reserve()));
-        assert_eq!(place.save("", b"key").expect("saved"), Some(path.clone()));
-        drop(place);
-        assert_eq!(std::fs::read(&path).expect("kept"), b"key");
     }
 }

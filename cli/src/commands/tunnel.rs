@@ -13,7 +13,7 @@ use tonic::{Status, Streaming};
 
 use super::App;
 use crate::args::ssh::Tunnel;
-use crate::client::Client;
+use crate::client::{Client, Link};
 use crate::error::{Context, Error, Exit, Result};
 
 /// Bytes per message: small enough to keep a keystroke's way short, large
@@ -63,7 +63,7 @@ pub async fn open(client: &Client, instance: &str, port: u16, wait: Duration) ->
 }
 
 async fn open_once(
-    mut client: InstanceServiceClient<tonic::transport::Channel>,
+    mut client: InstanceServiceClient<Link>,
     first: TunnelRequest,
 ) -> std::result::Result<tonic::Response<Open>, Status> {
     let (to_guest, queue) = mpsc::channel(QUEUE);

@@ -15,6 +15,12 @@ pub fn json<M: Message + Name>(message: &M) -> Result<String> {
     json_text(&Reflected(dynamic(message)?))
 }
 
+/// One message as JSON on one line, for streams.
+pub fn json_line<M: Message + Name>(message: &M) -> Result<String> {
+    let text = serde_json::to_string(&Reflected(dynamic(message)?)).context("json")?;
+    Ok(escape_c1(&text))
+}
+
 /// One message as YAML.
 pub fn yaml<M: Message + Name>(message: &M) -> Result<String> {
     yaml_text(&Reflected(dynamic(message)?))
@@ -102,6 +108,16 @@ mod test {
         assert_eq!(value["memory_mib"], "512");
         assert_eq!(value["state"], "INSTANCE_STATE_RUNNING");
         assert_eq!(value["node_reachable"], false);
+    }
+
+    #[test]
+    fn a_line_is_a_line() {
+        let mut message = sample();
+        message.reason = "a\nb\u{9b}".into();
+        let line = json_line(&message).expect("json");
+        assert!(!line.contains(['\n', '\u{9b}']), "{line}");
+        let parsed: serde_json::Value = serde_json::from_str(&line).expect("valid");
+        assert_eq!(parsed, value(&message).expect("value"));
     }
 
     #[test]

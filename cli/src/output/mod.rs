@@ -31,9 +31,21 @@ impl Output {
             look: Look {
                 wide: format == Format::Wide,
                 terminal,
-                color: terminal && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty()),
+                color: terminal && wants_color(|name| std::env::var_os(name)),
             },
         }
+    }
+
+    /// Which form was asked for.
+    #[must_use]
+    pub fn format(&self) -> Format {
+        self.format
+    }
+
+    /// How tables look here.
+    #[must_use]
+    pub fn look(&self) -> Look {
+        self.look
     }
 
     /// Prints `message` for programs, or what `table` makes of it for people.
@@ -97,6 +109,12 @@ impl Output {
     }
 }
 
+/// no-color.org, and terminals that know no colours.
+fn wants_color(env: impl Fn(&str) -> Option<std::ffi::OsString>) -> bool {
+    let refused = env("NO_COLOR").is_some_and(|value| !value.is_empty());
+    !refused && env("TERM").is_none_or(|value| value != "dumb")
+}
+
 /// Writes text to standard output, with a newline at its end.
 pub fn print(text: &str) -> Result<()> {
     let newline = if text.ends_with('\n') { "" } else { "\n" };
@@ -110,5 +128,24 @@ pub fn print_bytes(bytes: &[u8]) -> Result<()> {
     match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
         other => other.context("standard output"),
+    }
+}
+
+#[cfg(test)]
+mod test {
+    use super::*;
+
+    #[test]
+    fn colors_are_refused_by_no_color_and_dumb_terminals() {
+        let with = |set: &'static [(&str, &str)]| {
+            wants_color(|name| {
+                let found = set.iter().find(|(known, _)| *known == name);
+                found.map(|(_, value)| value.into())
+            })
+        };
+        assert!(with(&[("TERM", "xterm")]));
+        assert!(with(&[("NO_COLOR", "")]));
+        assert!(!with(&[("NO_COLOR", "1"), ("TERM", "xterm")]));
+        assert!(!with(&[("TERM", "dumb")]));
     }
 }

@@ -26,6 +26,20 @@ pub enum Tone {
     Bad,
 }
 
+/// A text in the colour of its meaning, where colours are wanted. The text must
+/// be escaped already.
+#[must_use]
+pub fn paint(look: Look, text: &str, tone: Tone) -> String {
+    let code = match tone {
+        _ if !look.color => return text.to_owned(),
+        Tone::Plain => return text.to_owned(),
+        Tone::Good => 32,
+        Tone::Busy => 33,
+        Tone::Bad => 31,
+    };
+    format!("\u{1b}[{code}m{text}\u{1b}[0m")
+}
+
 /// One value of a row.
 #[derive(Debug, Clone)]
 pub struct Value {

@@ -86,6 +86,15 @@ pub fn age(since_ms: u64, now_ms: u64) -> String {
     }
 }
 
+/// A role as a word; `-` for none.
+#[must_use]
+pub fn role(role: nube_proto::v1::AccessRole) -> String {
+    match role {
+        nube_proto::v1::AccessRole::Unspecified => "-".to_owned(),
+        role => enum_word(role.as_str_name(), "ACCESS_ROLE"),
+    }
+}
+
 /// The local clock, for ages only.
 #[must_use]
 pub fn now_ms() -> u64 {

@@ -262,9 +262,9 @@ impl Cloud {
         Ok(marks)
     }
 
-    /// `down --purge`; what it could not remove is an error.
+    /// `down --purge --yes`; what it could not remove is an error.
     pub fn purge(&self) -> anyhow::Result<String> {
-        self.ctl(&["down", "--purge"])
+        self.ctl(&["down", "--purge", "--yes"])
     }
 }
 

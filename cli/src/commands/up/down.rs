@@ -8,12 +8,13 @@ use super::process::Process;
 use super::{Host, output};
 use crate::args::cloud::Down;
 use crate::commands::App;
+use crate::confirm;
 use crate::error::{Context, Error, Result};
 use crate::output::progress::{Progress, Track};
 
 /// `down`.
 pub async fn run(app: &App, args: &Down) -> Result<()> {
-    let dir = app.locations()?.dir;
+    let dir = app.cloud_dir()?;
     let Some(cell) = Cell::read(&dir)? else {
         if args.purge && !dir.exists() {
             return Ok(());
@@ -23,6 +24,14 @@ pub async fn run(app: &App, args: &Down) -> Result<()> {
                 .hint("--dir or NUBE_DIR names another directory"),
         );
     };
+    if args.purge {
+        let name = dir.file_name().unwrap_or(dir.as_os_str()).to_string_lossy();
+        let loss = format!(
+            "the cloud in {} with its disks, its state and its bill",
+            dir.display()
+        );
+        confirm::ask(args.confirm, &loss, &name)?;
+    }
     let progress = Progress::new();
     let track = progress.track("down");
     // Agents first: without them nobody starts again what is being stopped.

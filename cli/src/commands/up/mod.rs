@@ -39,7 +39,7 @@ const SHARE_DENOMINATOR: u64 = 3;
 /// `up`.
 pub async fn run(app: &App, args: Up) -> Result<()> {
     app.output.refuse_csv()?;
-    let dir = app.locations()?.dir;
+    let dir = app.cloud_dir()?;
     let known = Cell::read(&dir)?;
     let cell = match &known {
         Some(cell) => keep(cell, &args)?,
@@ -237,6 +237,8 @@ async fn ready(app: &App, dir: &Path, cell: &Cell, args: &Up, track: &Track<'_>)
     let config = Some(dir.join("client.toml"));
     let client = Client::open(&Global {
         config,
+        context: None,
+        project: None,
         ..app.global.clone()
     })?;
     track.doing("waiting for a leader and the nodes");
