@@ -45,6 +45,13 @@ pub struct Error {
     message: String,
     details: Vec<String>,
     hint: Option<String>,
+    /// Boxed: most errors have none, and every result would carry its size.
+    refusal: Option<Box<Refusal>>,
+}
+
+/// What a controller says beside the text.
+#[derive(Debug)]
+struct Refusal {
     reason: String,
     subject: Option<Subject>,
 }
@@ -66,8 +73,7 @@ impl Error {
             message: message.to_string(),
             details: Vec::new(),
             hint: None,
-            reason: String::new(),
-            subject: None,
+            refusal: None,
         }
     }
 
@@ -135,8 +141,7 @@ impl Error {
             message,
             details: lines,
             hint,
-            reason,
-            subject,
+            refusal: Some(Box::new(Refusal { reason, subject })),
         }
     }
 
@@ -149,13 +154,13 @@ impl Error {
     /// The controller's word for it, as `COMPACTED`; empty when there is none.
     #[must_use]
     pub fn reason(&self) -> &str {
-        &self.reason
+        self.refusal.as_ref().map_or("", |refusal| &refusal.reason)
     }
 
     /// What was not found, where the controller says it.
     #[must_use]
     pub fn subject(&self) -> Option<&Subject> {
-        self.subject.as_ref()
+        self.refusal.as_ref()?.subject.as_ref()
     }
 
     /// The text for standard error. Control characters are escaped: names,
@@ -212,15 +217,15 @@ fn exit_of(code: Code) -> Exit {
 fn hint_of(code: Code, reason: &str) -> Option<&'static str> {
     let by_reason = match reason {
         "REQUEST_ID_REUSED" => "this --request-id was used for another request: draw a new one",
-        "QUOTA_EXCEEDED" => {
-            "`cloudctl project quota` shows what is used; delete something, or ask an admin of \
-             the cell for more"
-        }
+        "QUOTA_EXCEEDED" => "`cloudctl project quota` shows what is used, and how much is left",
         "REVISION_CHANGED" => {
             "something the preview rested on has changed: look again with `launch --dry-run`, \
              or leave --if-revision out"
         }
         "COMPACTED" => "so old changes are forgotten: leave --after out to begin with what is now",
+        "NOT_EMPTY" => "with --project NAME, `cloudctl list`, `ssh-key list`, `image list` show it",
+        "ROLE_MISSING" => "`cloudctl principal role NAME ROLE`, with --project or --cell, gives it",
+        "WRONG_STATE" => "`cloudctl why NAME` tells how it came there",
         "IN_USE" => "see what uses it with `cloudctl list -o wide`, and delete that first",
         _ => return hint_of_code(code),
     };
@@ -309,6 +314,14 @@ mod test {
             (Code::Unauthenticated, "UNAUTHENTICATED", 7, "context show"),
             (Code::NotFound, "NOT_FOUND", 3, "cloudctl list"),
             (Code::FailedPrecondition, "IN_USE", 1, "delete that first"),
+            (Code::FailedPrecondition, "NOT_EMPTY", 1, "--project"),
+            (
+                Code::FailedPrecondition,
+                "ROLE_MISSING",
+                1,
+                "principal role",
+            ),
+            (Code::FailedPrecondition, "WRONG_STATE", 1, "cloudctl why"),
         ];
         for (code, reason, exit, step) in table {
             let info = ErrorDetails::with_error_info(reason, "nube", []);

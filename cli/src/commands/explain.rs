@@ -9,7 +9,7 @@ use crate::args::event::Explain;
 use crate::client::Client;
 use crate::error::Result;
 use crate::output::table::{Look, Table, Tone, Value};
-use crate::output::text::{escape, or_dash};
+use crate::output::text::{escape, or_dash, plural};
 
 /// `explain`.
 pub async fn run(app: &App, args: Explain) -> Result<()> {
@@ -50,13 +50,16 @@ pub fn view(look: Look, placement: &PlacementExplanation) -> String {
 /// As `2 of 3 hosts fit, the emptiest wins`.
 pub fn fitting(placement: &PlacementExplanation) -> String {
     let (fit, total) = (placement.hosts_fitting, placement.hosts_total);
+    if fit == 0 {
+        return format!("none of {} fits", plural(total as usize, "host"));
+    }
     let verb = if fit == 1 { "fits" } else { "fit" };
     let wins = match placement.strategy() {
         PlacementStrategy::Pack => "the fullest wins",
         PlacementStrategy::Spread | PlacementStrategy::Unspecified => "the emptiest wins",
     };
-    let hosts = if total == 1 { "host" } else { "hosts" };
-    format!("{fit} of {total} {hosts} {verb}, {wins}")
+    let hosts = plural(total as usize, "host");
+    format!("{fit} of {hosts} {verb}, {wins}")
 }
 
 /// The host that won, if one did.

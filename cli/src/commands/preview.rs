@@ -9,7 +9,7 @@ use crate::args::instance::Launch;
 use crate::args::project::UNLIMITED;
 use crate::error::{Exit, Result};
 use crate::output::table::{Fields, Look, Table, Tone, Value};
-use crate::output::text::{escape, mib, money, plural, time};
+use crate::output::text::{amount_mib, escape, money, plural, time};
 
 /// More explanations than this say nothing new on a screen.
 const PLACEMENTS_SHOWN_MAX: usize = 3;
@@ -37,20 +37,26 @@ pub async fn run(app: &App, args: Launch) -> Result<u8> {
 fn again(typed: impl Iterator<Item = String>, revision: u64) -> String {
     let mut words = Vec::new();
     let mut skip = false;
-    let mut rest = false;
+    let mut rest = None;
     for word in typed {
-        rest |= word == "--";
+        if word == "--" && rest.is_none() {
+            rest = Some(words.len());
+        }
         let condition = word == "--if-revision";
         if std::mem::take(&mut skip) {
             continue;
         }
-        if !rest && (condition || word == "--dry-run" || word.starts_with("--if-revision=")) {
+        if rest.is_none()
+            && (condition || word == "--dry-run" || word.starts_with("--if-revision="))
+        {
             skip = condition;
             continue;
         }
         words.push(quoted(&word));
     }
-    words.push(format!("--if-revision {revision}"));
+    // Behind `--` no flag is one any more.
+    let end = rest.unwrap_or(words.len());
+    words.insert(end, format!("--if-revision {revision}"));
     words.join(" ")
 }
 
@@ -115,7 +121,7 @@ fn quota(look: Look, quota: &[QuotaLeft]) -> String {
         };
         let text = |amount: u64| match (amount, size) {
             (UNLIMITED, _) => "unlimited".to_owned(),
-            (amount, true) => mib(amount),
+            (amount, true) => amount_mib(amount),
             (amount, false) => amount.to_string(),
         };
         let fits = part.used.saturating_add(part.asked) <= part.limit;
@@ -215,6 +221,10 @@ mod test {
                 "x"
             ]),
             "cloudctl launch --name 'it'\\''s' x --if-revision 7"
+        );
+        assert_eq!(
+            again(&["cloudctl", "launch", "--dry-run", "--", "--dry-run"]),
+            "cloudctl launch --if-revision 7 -- --dry-run"
         );
     }
 }

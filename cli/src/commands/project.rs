@@ -12,7 +12,7 @@ use crate::client::Client;
 use crate::confirm;
 use crate::error::Result;
 use crate::output::table::{Fields, Look, Table, Tone, Value};
-use crate::output::text::{escape, gib_of, mib, time};
+use crate::output::text::{amount_mib, escape, gib_of, time};
 
 /// `project …`.
 pub async fn run(app: &App, verb: Verb) -> Result<()> {
@@ -203,8 +203,8 @@ fn quota_table(look: Look, project: &Project) -> String {
         n.to_string()
     });
     row("vcpus", used.vcpus, limit.vcpus, |n| n.to_string());
-    row("memory", used.memory_mib, limit.memory_mib, mib);
-    row("disk", used.disk_mib, limit.disk_mib, mib);
+    row("memory", used.memory_mib, limit.memory_mib, amount_mib);
+    row("disk", used.disk_mib, limit.disk_mib, amount_mib);
     row("ssh keys", used.ssh_keys, limit.ssh_keys, |n| n.to_string());
     row("images", used.images, limit.images, |n| n.to_string());
     table.render()

@@ -40,6 +40,18 @@ pub fn mib(amount: u64) -> String {
     Mib(amount).to_string()
 }
 
+/// An amount that is counted, not chosen: MiB, or GiB with a decimal if it
+/// needs one, as `15.5 GiB`.
+#[must_use]
+pub fn amount_mib(amount: u64) -> String {
+    let tenths = (u128::from(amount) * 10 + 512) / 1024;
+    match (amount, tenths % 10) {
+        (0..1024, _) => mib(amount),
+        (_, 0) => format!("{} GiB", tenths / 10),
+        (_, tenth) => format!("{}.{tenth} GiB", tenths / 10),
+    }
+}
+
 /// Used of total in GiB with one decimal, as `1.5/16.0`.
 #[must_use]
 pub fn gib_of(used_mib: u64, total_mib: u64) -> String {
@@ -164,6 +176,9 @@ mod test {
     fn capacities_print() {
         assert_eq!(gib_of(512, 4096), "0.5/4.0");
         assert_eq!(gib_of(0, 0), "0.0/0.0");
+        assert_eq!(amount_mib(384), "384 MiB");
+        assert_eq!(amount_mib(15_872), "15.5 GiB");
+        assert_eq!(amount_mib(16_384), "16 GiB");
         assert_eq!(enum_word("NODE_STATE_READY", "NODE_STATE"), "ready");
     }
 }

@@ -316,8 +316,11 @@ fn next_steps(app: &App, dir: &Path, cell: &Cell) -> Result<()> {
         "nodes": cell.nodes,
         "endpoints": endpoints,
     });
+    let other = app.locations().is_ok_and(|meant| meant.context.is_some());
     let ctl = match app.global.dir {
         Some(_) => format!("cloudctl --dir {}", dir.display()),
+        // Another cloud is in use: what is typed next must not go there.
+        None if other => "cloudctl --context local".to_owned(),
         None => "cloudctl".to_owned(),
     };
     let people = |_| {

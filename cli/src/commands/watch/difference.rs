@@ -132,10 +132,13 @@ const UNTOLD: [&str; 5] = [
     "applied_generation",
 ];
 
-/// As `state starting -> running, reason no space`.
+/// As `state starting → running, reason no space`.
 fn differences(before: &Fields, now: &Fields) -> String {
     let mut told = Vec::new();
-    for (field, value) in now {
+    // The state first: it is what one looks for.
+    let first = now.get_key_value("state").into_iter();
+    let rest = now.iter().filter(|(field, _)| *field != "state");
+    for (field, value) in first.chain(rest) {
         let was = before.get(field);
         if was == Some(value) || UNTOLD.contains(&field.as_str()) {
             continue;
@@ -147,7 +150,7 @@ fn differences(before: &Fields, now: &Fields) -> String {
                 (None, Some(now)) => format!("{name} {now}"),
                 (Some(was), Some(now)) if was.is_empty() => format!("{name} {now}"),
                 (Some(_), Some(now)) if now.is_empty() => format!("{name} cleared"),
-                (Some(was), Some(now)) => format!("{name} {was} -> {now}"),
+                (Some(was), Some(now)) => format!("{name} {was} → {now}"),
             },
         );
     }
@@ -197,14 +200,14 @@ mod test {
     fn differences_are_told_in_words() {
         let before = r#"{"state": "INSTANCE_STATE_STARTING", "reason": "", "revision": "1"}"#;
         let now = r#"{"state": "INSTANCE_STATE_RUNNING", "reason": "", "revision": "2"}"#;
-        assert_eq!(told(before, now), "state starting -> running");
+        assert_eq!(told(before, now), "state starting → running");
         assert_eq!(told(now, now), "touched");
         assert_eq!(
             told(
                 r#"{"drained": false, "labels": {}}"#,
                 r#"{"drained": true, "labels": {"a": "b"}}"#
             ),
-            "drained no -> yes, labels changed"
+            "drained no → yes, labels changed"
         );
         assert_eq!(
             told(r#"{"reason": "x"}"#, r#"{"reason": ""}"#),
