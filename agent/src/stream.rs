@@ -1,12 +1,15 @@
-//! Byte streams that a controller asks for: a tunnel to a guest's TCP port, or
-//! the newest part of its serial log. The agent calls back with Attach; the
+//! Byte streams that a controller asks for: a tunnel to a guest's TCP port, its
+//! serial console (`serial`), or its serial log. The agent calls back with Attach; the
 //! first message says whether the stream could be opened, then bytes flow both
 //! ways, and each side may end its half first.
+
+mod serial;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use futures::stream::BoxStream;
 use nube_proto::agent::v1::agent_service_client::AgentServiceClient;
 use nube_proto::agent::v1::{
     OpenStream, StreamDown, StreamOpened, StreamUp, TunnelTarget, open_stream, stream_up,
@@ -23,7 +26,7 @@ use tokio_stream::{Stream, StreamExt};
 use tonic::Status;
 use tonic::transport::Channel;
 
-use crate::driver::Driver;
+use crate::driver::{Console, Driver};
 use crate::report::shorten;
 
 /// Between two attempts to connect to a guest that still boots.
@@ -102,6 +105,8 @@ impl<D: Driver> Streams<D> {
             Err(error) => Err(error),
             Ok(Target::Tunnel(guest)) => splice(guest, up, down).await,
             Ok(Target::Log(log)) => send_log(&log, up, down).await,
+            Ok(Target::Follow(log)) => serial::follow(log, up, down).await,
+            Ok(Target::Console(console)) => serial::console(console, up, down).await,
         }
     }
 
@@ -113,13 +118,19 @@ impl<D: Driver> Streams<D> {
             }
             Some(open_stream::Kind::SerialLog(target)) => {
                 let bytes_max = target.bytes_max.min(SERIAL_RING_BYTES);
+                if target.follow {
+                    let log = self.driver.follow_log(id, bytes_max).await;
+                    return log.map(Target::Follow).map_err(|e| e.to_string());
+                }
                 let log = self.driver.serial_log(id, bytes_max).await;
                 log.map(|log| Target::Log(log.into()))
                     .map_err(|e| e.to_string())
             }
-            Some(open_stream::Kind::Console(_)) | None => {
-                Err("this agent does not know this kind of stream".to_owned())
+            Some(open_stream::Kind::Console(_)) => {
+                let console = self.driver.console(id).await;
+                console.map(Target::Console).map_err(|e| e.to_string())
             }
+            None => Err("this agent does not know this kind of stream".to_owned()),
         }
     }
 
@@ -153,6 +164,8 @@ impl<D: Driver> Streams<D> {
 enum Target {
     Tunnel(TcpStream),
     Log(Bytes),
+    Follow(BoxStream<'static, Bytes>),
+    Console(Console),
 }
 
 async fn send_log(

@@ -11,7 +11,10 @@ pub mod simulated;
 use std::future::Future;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
+use std::pin::Pin;
 
+use bytes::Bytes;
+use futures::stream::BoxStream;
 use nube_types::{InstanceId, NetworkId, PlacementEpoch};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
@@ -147,6 +150,29 @@ pub struct GuestEnded {
     pub exit: GuestExit,
 }
 
+/// Why a console session is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConsoleEnd {
+    /// Another client has it now.
+    TakenOver,
+    /// The machine process ended.
+    Stopped,
+    /// The guest was removed.
+    Removed,
+}
+
+/// One client's hold of a guest's serial console.
+pub struct Console {
+    /// What the guest prints from now on. A reader that is too slow skips, and
+    /// is told so in the stream.
+    pub output: BoxStream<'static, Bytes>,
+    /// Keystrokes; waits while the guest does not read. Dropping it ends only
+    /// this half.
+    pub input: mpsc::Sender<Bytes>,
+    /// Comes when the session is over; dropping it gives the console back.
+    pub ended: Pin<Box<dyn Future<Output = ConsoleEnd> + Send>>,
+}
+
 /// Why a verb failed.
 #[derive(Debug, thiserror::Error)]
 pub enum DriverError {
@@ -232,6 +258,20 @@ pub trait Driver: Send + Sync + 'static {
         instance: InstanceId,
         bytes_max: u64,
     ) -> impl Future<Output = Result<Vec<u8>, DriverError>> + Send;
+
+    /// The newest bytes of the serial log, then what is added, until the guest
+    /// is removed.
+    fn follow_log(
+        &self,
+        instance: InstanceId,
+        bytes_max: u64,
+    ) -> impl Future<Output = Result<BoxStream<'static, Bytes>, DriverError>> + Send;
+
+    /// Takes the serial console, from whoever has it.
+    fn console(
+        &self,
+        instance: InstanceId,
+    ) -> impl Future<Output = Result<Console, DriverError>> + Send;
 
     /// Ends of runs, in order. Taken once.
     fn ended(&self) -> mpsc::Receiver<GuestEnded>;

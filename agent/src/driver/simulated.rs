@@ -6,12 +6,17 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use bytes::Bytes;
+use futures::StreamExt;
+use futures::stream::{self, BoxStream};
 use nube_types::InstanceId;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 
-use super::{Driver, DriverError, GuestEnded, GuestExit, GuestSpec, ImageFiles, Recovered, Run};
+use super::{
+    Console, Driver, DriverError, GuestEnded, GuestExit, GuestSpec, ImageFiles, Recovered, Run,
+};
 
 /// Ends that wait for the reconciler.
 const ENDED_QUEUED: usize = 1024;
@@ -173,6 +178,23 @@ impl Driver for SimulatedDriver {
             .len()
             .saturating_sub(bytes_max.try_into().unwrap_or(usize::MAX));
         Ok(text[surplus..].to_vec())
+    }
+
+    /// The one line, then nothing more until the client leaves.
+    async fn follow_log(
+        &self,
+        instance: InstanceId,
+        bytes_max: u64,
+    ) -> Result<BoxStream<'static, Bytes>, DriverError> {
+        let line = self.serial_log(instance, bytes_max).await?;
+        let line = stream::once(async move { Bytes::from(line) });
+        Ok(line.chain(stream::pending()).boxed())
+    }
+
+    async fn console(&self, instance: InstanceId) -> Result<Console, DriverError> {
+        self.check(instance)?;
+        let cause = "it is simulated: it has no serial port";
+        Err(DriverError::host("open console", cause))
     }
 
     fn ended(&self) -> mpsc::Receiver<GuestEnded> {

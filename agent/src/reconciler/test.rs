@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use bytes::Bytes;
+use futures::stream::BoxStream;
 use nube_proto::v1::InstanceState as State;
 use nube_types::{InstanceId, PlacementEpoch};
 use tokio::net::TcpStream;
@@ -15,7 +17,8 @@ use tokio::task::JoinHandle;
 
 use super::{Event, Reconciler};
 use crate::driver::{
-    Driver, DriverError, GuestEnded, GuestExit, GuestSpec, ImageFiles, ImageSpec, Recovered, Run,
+    Console, Driver, DriverError, GuestEnded, GuestExit, GuestSpec, ImageFiles, ImageSpec,
+    Recovered, Run,
 };
 use crate::image::{self, Images};
 use crate::instance::{Desire, START_ATTEMPTS_MAX, Version, Wish};
@@ -156,6 +159,18 @@ impl Driver for Host {
     }
 
     async fn serial_log(&self, instance: InstanceId, _: u64) -> Result<Vec<u8>, DriverError> {
+        Err(DriverError::Absent(instance))
+    }
+
+    async fn follow_log(
+        &self,
+        instance: InstanceId,
+        _: u64,
+    ) -> Result<BoxStream<'static, Bytes>, DriverError> {
+        Err(DriverError::Absent(instance))
+    }
+
+    async fn console(&self, instance: InstanceId) -> Result<Console, DriverError> {
         Err(DriverError::Absent(instance))
     }
 

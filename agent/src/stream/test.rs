@@ -54,6 +54,16 @@ impl Driver for Loopback {
     async fn serial_log(&self, _: InstanceId, bytes_max: u64) -> Result<Vec<u8>, DriverError> {
         Ok(vec![b'x'; usize::try_from(bytes_max).unwrap_or(0)])
     }
+    async fn follow_log(
+        &self,
+        id: InstanceId,
+        _: u64,
+    ) -> Result<BoxStream<'static, Bytes>, DriverError> {
+        Err(DriverError::Absent(id))
+    }
+    async fn console(&self, id: InstanceId) -> Result<Console, DriverError> {
+        Err(DriverError::Absent(id))
+    }
     fn ended(&self) -> mpsc::Receiver<GuestEnded> {
         mpsc::channel(1).1
     }

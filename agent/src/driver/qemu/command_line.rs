@@ -46,6 +46,8 @@ pub struct Descriptors {
     pub cidata: Option<RawFd>,
     /// Listening socket of the serial port.
     pub serial: RawFd,
+    /// The memory file that keeps what the guest prints, write-only.
+    pub serial_log: RawFd,
     /// Listening socket of the control channel.
     pub qmp: RawFd,
     /// Seed files by their names below `opt/nube/`.
@@ -205,12 +207,12 @@ fn network(line: &mut Line, spec: &GuestSpec, tap: RawFd) {
 /// Serial port and control channel. Both sockets outlive a connection, so the
 /// next agent finds them.
 fn control(line: &mut Line, descriptors: &Descriptors) {
-    for (id, number) in [("serial", descriptors.serial), ("qmp", descriptors.qmp)] {
-        line.pair(
-            "-chardev",
-            format!("socket,id={id},fd={number},server=on,wait=off"),
-        );
-    }
+    let socket = |id, number| format!("socket,id={id},fd={number},server=on,wait=off");
+    line.fdset(4, descriptors.serial_log);
+    let serial = socket("serial", descriptors.serial);
+    let log = "logfile=/dev/fdset/4,logappend=off";
+    line.pair("-chardev", format!("{serial},{log}"));
+    line.pair("-chardev", socket("qmp", descriptors.qmp));
     line.pair("-serial", "chardev:serial");
     line.pair("-mon", "chardev=qmp,mode=control");
 }

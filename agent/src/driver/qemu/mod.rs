@@ -36,15 +36,17 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
+use futures::stream::BoxStream;
 use nube_types::{InstanceId, NodeId};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::{OwnedMutexGuard, mpsc};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use self::record::{Directory, Record};
-use self::serial::SerialLog;
+use self::serial::port::Port;
 use self::watch::{Context, Live};
-use super::{Driver, DriverError, GuestEnded, GuestSpec, ImageFiles, Recovered, Run};
+use super::{Console, Driver, DriverError, GuestEnded, GuestSpec, ImageFiles, Recovered, Run};
 use crate::host::accelerator::Accelerator;
 use crate::host::cgroup::Cgroups;
 use crate::host::link::Prefix;
@@ -86,6 +88,8 @@ pub struct QemuDriver {
     uids: Range<u32>,
     held_uids: Mutex<BTreeMap<InstanceId, u32>>,
     slots: Mutex<HashMap<InstanceId, Arc<tokio::sync::Mutex<Slot>>>>,
+    /// Outlive runs: who follows a log goes on over a stop and a start.
+    ports: Mutex<HashMap<InstanceId, Arc<Port>>>,
     ended: mpsc::Sender<GuestEnded>,
     ended_taken: Mutex<Option<mpsc::Receiver<GuestEnded>>>,
     stop: CancellationToken,
@@ -136,6 +140,7 @@ impl QemuDriver {
             uids,
             held_uids: Mutex::new(held),
             slots: Mutex::default(),
+            ports: Mutex::default(),
             ended,
             ended_taken: Mutex::new(Some(ended_taken)),
             _stop_on_drop: stop.clone().drop_guard(),
@@ -161,6 +166,12 @@ impl QemuDriver {
         Directory::of(&self.config.instances_dir, instance)
     }
 
+    /// The guest's serial port.
+    fn port(&self, instance: InstanceId) -> Arc<Port> {
+        let open = || Arc::new(Port::of(self.directory(instance).path()));
+        Arc::clone(lock(&self.ports).entry(instance).or_insert_with(open))
+    }
+
     fn record(&self, instance: InstanceId) -> Result<Record, DriverError> {
         self.directory(instance)
             .read()
@@ -172,6 +183,7 @@ impl QemuDriver {
         Context {
             instance,
             directory: self.directory(instance).path().to_owned(),
+            port: self.port(instance),
             cgroups: self.cgroups.clone(),
             ended: self.ended.clone(),
             stop: self.stop.clone(),
@@ -251,9 +263,24 @@ impl Driver for QemuDriver {
         bytes_max: u64,
     ) -> Result<Vec<u8>, DriverError> {
         self.record(instance)?;
-        SerialLog::of(self.directory(instance).path())
+        self.port(instance)
             .tail(bytes_max)
             .map_err(|error| DriverError::host("read serial log", error))
+    }
+
+    async fn follow_log(
+        &self,
+        instance: InstanceId,
+        bytes_max: u64,
+    ) -> Result<BoxStream<'static, Bytes>, DriverError> {
+        self.record(instance)?;
+        Ok(self.port(instance).follow(bytes_max))
+    }
+
+    async fn console(&self, instance: InstanceId) -> Result<Console, DriverError> {
+        self.record(instance)?;
+        let console = self.port(instance).console();
+        console.ok_or_else(|| DriverError::host("open console", "the machine does not run"))
     }
 
     fn ended(&self) -> mpsc::Receiver<GuestEnded> {

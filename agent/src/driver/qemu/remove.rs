@@ -29,6 +29,9 @@ impl QemuDriver {
                 .await
                 .map_err(|error| DriverError::host("remove cgroup", error))?;
         }
+        // Its followers hold the log's files by name: they go first.
+        self.port(instance).remove();
+        lock(&self.ports).remove(&instance);
         directory
             .remove()
             .map_err(|error| DriverError::host("remove files", error))?;

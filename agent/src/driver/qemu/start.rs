@@ -10,6 +10,7 @@ use nube_types::InstanceId;
 
 use super::command_line::{self, Descriptors};
 use super::record::Record;
+use super::serial::kept::Kept;
 use super::spawn::{Launch, Launched, launch};
 use super::watch::{self, Live};
 use super::{QemuDriver, Slot, complaints, overlay, seed, socket};
@@ -35,14 +36,14 @@ impl QemuDriver {
             return Ok(run);
         }
         self.stand(&mut slot, &record).await?;
-        let parts = self.assemble(&record).await?;
+        let (parts, kept) = self.assemble(&record).await?;
         // The guest's turn goes along: should the caller stop waiting, nobody
         // else begins before the process is where `adopt` finds it.
         let (mut slot, launched) = tokio::task::spawn_blocking(move || (slot, launch(parts)))
             .await
             .map_err(|error| DriverError::host("start process", error))?;
         let launched = launched.map_err(fault("start process"))?;
-        let live = self.watch_fresh(instance, launched).await?;
+        let live = self.watch_fresh(instance, launched, kept).await?;
         Ok(slot.live.insert(live).run.clone())
     }
 
@@ -72,19 +73,20 @@ impl QemuDriver {
             };
             let context = self.context(instance);
             let greeted = watch::greet(&context.directory).await;
+            let kept = adopt_log(instance, pid, &watched);
             if let Err(error) = &greeted {
                 // It runs all the same: it is watched, and the power button
                 // tries the channel again.
                 tracing::warn!(%instance, %error, "adopted without its control channel");
             }
-            let live = Live::begin(context, run, watched, greeted.ok(), None);
+            let live = Live::begin(context, run, watched, greeted.ok(), None, kept);
             return Ok(Some(slot.live.insert(live).run.clone()));
         }
         Ok(None)
     }
 
     /// Opens all that the machine process gets.
-    async fn assemble(&self, record: &Record) -> Result<Launch, DriverError> {
+    async fn assemble(&self, record: &Record) -> Result<(Launch, Kept), DriverError> {
         let spec = &record.spec;
         let directory = self.directory(spec.instance);
         let mut inherited = Inherited::default();
@@ -101,6 +103,8 @@ impl QemuDriver {
             None => Some(inherited.volume(spec).map_err(fault("make seed volume"))?),
         };
         let seed = inherited.seed(spec).map_err(fault("make seed"))?;
+        let (kept, serial_log) = Kept::create().map_err(fault("make serial log"))?;
+        let serial_log = inherited.add(serial_log);
         let mut listen = |name| {
             let socket = socket::listen(directory.path(), name);
             let socket = socket.map_err(fault("listen for the machine"))?;
@@ -113,12 +117,13 @@ impl QemuDriver {
             boot,
             cidata,
             serial: listen(socket::SERIAL)?,
+            serial_log,
             qmp: listen(socket::QMP)?,
             seed,
         };
         let arguments = command_line::arguments(spec, self.config.accelerator, &descriptors)
             .map_err(|error| DriverError::host("make command line", error))?;
-        Ok(Launch {
+        let launch = Launch {
             program: self.config.qemu.clone(),
             arguments,
             inherited: inherited.0,
@@ -131,7 +136,8 @@ impl QemuDriver {
                 Accelerator::Kvm => kvm_group().map_err(fault("open /dev/kvm"))?,
                 Accelerator::Tcg => None,
             },
-        })
+        };
+        Ok((launch, kept))
     }
 
     /// Waits for the machine's first word. One that says none is ended: a start
@@ -140,6 +146,7 @@ impl QemuDriver {
         &self,
         instance: InstanceId,
         launched: Launched,
+        kept: Kept,
     ) -> Result<Live, DriverError> {
         let Launched { pid, stderr } = launched;
         let Some(run) = process::run_of(pid, &self.boot_id) else {
@@ -152,8 +159,19 @@ impl QemuDriver {
         let context = self.context(instance);
         match watch::greet(&context.directory).await {
             Ok(greeted) => {
-                let greeted = Some(greeted);
-                Ok(Live::begin(context, run, watched, greeted, Some(stderr)))
+                // Who answers has opened its log.
+                if let Err(error) = kept.seal() {
+                    tracing::warn!(%instance, %error, "serial log");
+                }
+                let (greeted, stderr) = (Some(greeted), Some(stderr));
+                Ok(Live::begin(
+                    context,
+                    run,
+                    watched,
+                    greeted,
+                    stderr,
+                    Some(kept),
+                ))
             }
             Err(error) => {
                 tracing::warn!(%instance, %error, "the machine did not start");
@@ -163,6 +181,19 @@ impl QemuDriver {
             }
         }
     }
+}
+
+/// What a machine of an earlier agent kept of its serial output, if it does.
+fn adopt_log(instance: InstanceId, pid: u32, watched: &Watched) -> Option<Kept> {
+    let adopted = Kept::adopt(pid, watched).and_then(|kept| {
+        kept.as_ref().map_or(Ok(()), Kept::seal)?;
+        Ok(kept)
+    });
+    adopted.unwrap_or_else(|error| {
+        // The console works all the same; the log has a gap, and says so.
+        tracing::warn!(%instance, %error, "adopted without what it printed meanwhile");
+        None
+    })
 }
 
 fn fault(step: &'static str) -> impl Fn(io::Error) -> DriverError {

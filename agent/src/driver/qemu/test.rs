@@ -14,6 +14,8 @@ use crate::driver::{DirectBoot, DiskFormat, GuestExit, ImageSpec, PortSpec};
 use crate::host::scratch::Scratch;
 use crate::host::{clean, namespace, network};
 
+mod console;
+
 const QEMU: &str = "/usr/bin/qemu-system-x86_64";
 /// A driver's configuration in an emulated host; gone with all in it at the
 /// end, also when a test fails.
@@ -487,8 +489,7 @@ async fn a_real_guest_boots_answers_and_powers_off() {
     let expected = Recovered::Running(Box::new(first.clone()), run.clone());
     assert_eq!(found, vec![expected]);
     banner(&driver, first.instance, Duration::from_secs(10)).await;
-    let log = driver.serial_log(first.instance, 200).await.expect("log");
-    assert!(String::from_utf8_lossy(&log).contains("cloud-agent was restarted"));
+    console::a_root_shell_answers(&driver, first.instance).await;
 
     let began = Instant::now();
     driver.power_button(first.instance).await.expect("pressed");

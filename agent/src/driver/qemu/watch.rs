@@ -15,7 +15,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::complaints::Complaints;
 use super::qmp::{self, Event, Qmp};
-use super::serial::SerialLog;
+use super::serial::kept::Kept;
+use super::serial::port::Port;
+use super::serial::pump::Pump;
 use super::socket;
 use crate::driver::{GuestEnded, GuestExit, Run};
 use crate::host::cgroup::Cgroups;
@@ -30,13 +32,6 @@ const GREETING_DEADLINE: Duration = Duration::from_secs(20);
 const QUIT_DEADLINE: Duration = Duration::from_secs(3);
 /// A killed process whose disk hangs cannot end before its disk answers.
 const KILL_DEADLINE: Duration = Duration::from_secs(20);
-/// Between tries to reach a serial socket that another agent still holds.
-const SERIAL_RETRY: Duration = Duration::from_millis(500);
-
-/// Between the last line that the agent before wrote and the first of this one.
-const AGENT_WAS_AWAY: &[u8] =
-    b"\r\n[cloud-agent was restarted: output of that time is not in this log]\r\n";
-
 /// What the tasks of a run need to know.
 #[derive(Debug, Clone)]
 pub struct Context {
@@ -44,6 +39,8 @@ pub struct Context {
     pub instance: InstanceId,
     /// Its directory.
     pub directory: PathBuf,
+    /// Its serial port.
+    pub port: Arc<Port>,
     /// To tell a kill for memory from other ends.
     pub cgroups: Cgroups,
     /// Where ends are told.
@@ -87,6 +84,7 @@ impl Live {
         watched: Watched,
         greeted: Option<Greeted>,
         stderr: Option<OwnedFd>,
+        kept: Option<Kept>,
     ) -> Self {
         let (events, incoming) = mpsc::channel(16);
         let (tell_gone, gone) = watch::channel(false);
@@ -106,7 +104,17 @@ impl Live {
         if let Some(stderr) = stderr {
             tokio::spawn(complaints.clone().listen(stderr));
         }
-        tokio::spawn(follow_serial(context.clone(), adopted, live.gone.clone()));
+        let pump = Pump {
+            instance: context.instance,
+            port: Arc::clone(&context.port),
+            run: context.port.begin(),
+            kept,
+            adopted,
+            failing: false,
+        };
+        let (directory, stop) = (context.directory.clone(), context.stop.clone());
+        let until = live.gone.clone();
+        tokio::spawn(async move { pump.run(&directory, until, stop).await });
         let watch = RunWatch {
             context,
             run,
@@ -276,27 +284,5 @@ impl RunWatch {
             text if text.is_empty() => "the machine process was killed".to_owned(),
             text => format!("the machine process died: {text}"),
         }
-    }
-}
-
-async fn follow_serial(context: Context, adopted: bool, mut gone: watch::Receiver<bool>) {
-    let log = SerialLog::of(&context.directory);
-    if adopted && let Err(error) = log.append(AGENT_WAS_AWAY) {
-        tracing::warn!(instance = %context.instance, %error, "serial log");
-    }
-    let following = async {
-        loop {
-            if let Ok(stream) = socket::connect(&context.directory, socket::SERIAL).await
-                && let Err(error) = log.follow(stream).await
-            {
-                tracing::warn!(instance = %context.instance, %error, "serial log");
-            }
-            tokio::time::sleep(SERIAL_RETRY).await;
-        }
-    };
-    tokio::select! {
-        () = context.stop.cancelled() => {}
-        _ = gone.wait_for(|gone| *gone) => {}
-        () = following => {}
     }
 }

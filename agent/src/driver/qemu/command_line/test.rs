@@ -53,6 +53,7 @@ fn descriptors(spec: &GuestSpec) -> Descriptors {
         boot: spec.image.boot.as_ref().map(|_| (13, 14)),
         cidata: spec.image.boot.is_none().then_some(15),
         serial: 16,
+        serial_log: 20,
         qmp: 17,
         seed: vec![("meta-data", 18), ("entropy", 19)],
     }
