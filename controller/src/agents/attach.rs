@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::Stream;
+use nube_proto::agent::v1::stream_closed::Cause;
 use nube_proto::agent::v1::{StreamDown, StreamUp, stream_up};
 use nube_types::NodeId;
 use nube_types::limits::TUNNELS_MAX;
@@ -20,8 +21,17 @@ pub const GRACE: Duration = Duration::from_secs(10);
 /// Chunks that may wait for the guest: bounds memory of a fast client.
 const DOWN_QUEUE: usize = 8;
 
-/// Bytes from the guest's side.
-pub type Up = Pin<Box<dyn Stream<Item = Result<Bytes, Status>> + Send>>;
+/// What comes from the guest's side.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FromGuest {
+    /// Bytes.
+    Data(Bytes),
+    /// The agent's reason for the end that follows.
+    Closed(Cause),
+}
+
+/// The guest's side; an error means that its host was lost.
+pub type Up = Pin<Box<dyn Stream<Item = Result<FromGuest, Status>> + Send>>;
 
 /// Bytes to the guest's side; dropping it ends that half.
 pub struct Down(mpsc::Sender<Result<StreamDown, Status>>);
@@ -115,9 +125,17 @@ impl Waiting {
 
 fn data_of(mut up: Streaming<StreamUp>) -> Up {
     Box::pin(async_stream::try_stream! {
-        while let Some(message) = up.message().await? {
-            if let Some(stream_up::Message::Data(data)) = message.message {
-                yield data;
+        // Whatever broke: for the client it is the way to the host that is gone.
+        while let Some(message) = up.message().await.map_err(|cause| {
+            tracing::debug!(%cause, "a stream broke");
+            Status::unavailable("the instance's host was lost; try again")
+        })? {
+            match message.message {
+                Some(stream_up::Message::Data(data)) => yield FromGuest::Data(data),
+                Some(stream_up::Message::Closed(closed)) => {
+                    yield FromGuest::Closed(closed.cause());
+                }
+                Some(stream_up::Message::Opened(_)) | None => {}
             }
         }
     })

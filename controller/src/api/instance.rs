@@ -12,7 +12,7 @@ use nube_types::InstanceId;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::mutation::{self, Mutation};
-use super::{convert, launch, page, preview, resolve, status, stream};
+use super::{convert, launch, page, preview, resolve, serial, status, stream};
 use crate::authorise::{self, guarded};
 use crate::cell::Cell;
 
@@ -116,9 +116,11 @@ impl InstanceService for Service {
 
     async fn open_console(
         &self,
-        _request: Request<Streaming<v1::ConsoleRequest>>,
+        request: Request<Streaming<v1::ConsoleRequest>>,
     ) -> Result<Response<Self::OpenConsoleStream>, Status> {
-        Err(Status::unimplemented("console"))
+        let (caller, messages) = mutation::take(request)?;
+        let console = serial::console(&self.0, caller.project, messages).await?;
+        Ok(Response::new(guarded(Arc::clone(&self.0), caller, console)))
     }
 
     async fn launch_instances(
@@ -231,7 +233,7 @@ impl InstanceService for Service {
         request: Request<v1::ReadSerialLogRequest>,
     ) -> Result<Response<Self::ReadSerialLogStream>, Status> {
         let (caller, message) = mutation::take(request)?;
-        let log = stream::serial_log(&self.0, caller.project, message).await?;
+        let log = serial::log(&self.0, caller.project, message).await?;
         Ok(Response::new(guarded(Arc::clone(&self.0), caller, log)))
     }
 

@@ -21,6 +21,7 @@ pub mod preview;
 pub mod principal;
 pub mod project;
 pub mod resolve;
+pub mod serial;
 pub mod ssh_key;
 pub mod status;
 pub mod stream;

@@ -83,6 +83,13 @@ pub fn precondition(reason: &str, text: String) -> Status {
     with_reason(Code::FailedPrecondition, reason, text, ErrorDetails::new())
 }
 
+/// Somebody else has it now.
+#[must_use]
+pub fn taken_over(text: &str) -> Status {
+    let details = ErrorDetails::new();
+    with_reason(Code::Aborted, "TAKEN_OVER", text.to_owned(), details)
+}
+
 /// Nobody can answer now; asking again is safe.
 #[must_use]
 pub fn unavailable(cause: &dyn std::error::Error) -> Status {

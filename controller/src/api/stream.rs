@@ -1,6 +1,6 @@
-//! Byte streams between a client and a guest's host: tunnels and serial logs.
-//! The client speaks to this controller, the agent attaches to it; bytes pass
-//! through without being looked at.
+//! Byte streams between a client and a guest's host: tunnels here, the serial
+//! port in `serial`. The client speaks to this controller, the agent attaches to
+//! it; bytes pass through without being looked at.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -8,25 +8,28 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
+use nube_proto::agent::v1::TunnelTarget;
 use nube_proto::agent::v1::open_stream::Kind;
-use nube_proto::agent::v1::{SerialLogTarget, TunnelTarget};
 use nube_proto::v1;
 use nube_state::{Instance, InstanceState};
 use nube_types::ProjectId;
-use nube_types::limits::{CHUNK_BYTES, SERIAL_RING_BYTES};
+use nube_types::limits::CHUNK_BYTES;
 use tonic::{Status, Streaming};
 
 use super::{resolve, status};
-use crate::agents::attach::{Attached, Down};
+use crate::agents::attach::{Attached, Down, FromGuest};
 use crate::cell::Cell;
 
-type BoxStream<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+pub(super) type BoxStream<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 const WAIT_MS_MAX: u32 = 10 * 60 * 1000;
-const SERIAL_DEFAULT_BYTES: u64 = 64 * 1024;
 const SSH_PORT: u32 = 22;
 
-async fn find(cell: &Cell, project: ProjectId, reference: &str) -> Result<Instance, Status> {
+pub(super) async fn find(
+    cell: &Cell,
+    project: ProjectId,
+    reference: &str,
+) -> Result<Instance, Status> {
     let state = cell.read().await?;
     let instance = resolve::instance(&state, project, reference)?;
     if matches!(
@@ -38,7 +41,7 @@ async fn find(cell: &Cell, project: ProjectId, reference: &str) -> Result<Instan
     Ok(instance.clone())
 }
 
-async fn open(
+pub(super) async fn open(
     cell: &Cell,
     instance: &Instance,
     kind: Kind,
@@ -48,30 +51,6 @@ async fn open(
     cell.agents
         .open_stream(instance.node, instance.id, kind, wait)
         .await
-}
-
-/// The newest bytes of the serial log.
-pub async fn serial_log(
-    cell: &Cell,
-    project: ProjectId,
-    request: v1::ReadSerialLogRequest,
-) -> Result<BoxStream<v1::SerialLogChunk>, Status> {
-    let bytes_max = match request.bytes_max {
-        0 => SERIAL_DEFAULT_BYTES,
-        wanted => wanted.min(SERIAL_RING_BYTES),
-    };
-    let instance = find(cell, project, &request.instance).await?;
-    let kind = Kind::SerialLog(SerialLogTarget {
-        bytes_max,
-        follow: request.follow,
-    });
-    let attached = open(cell, &instance, kind, 0).await?;
-    let Attached { up, down } = attached;
-    // Held to the end: the agent stops sending when its caller is gone.
-    Ok(Box::pin(up.map(move |data| {
-        let _held = &down;
-        data.map(|data| v1::SerialLogChunk { data })
-    })))
 }
 
 /// Bytes both ways between the client and a port of the guest.
@@ -100,7 +79,13 @@ pub async fn tunnel(
     tokio::spawn(send_down(client, down));
     let opened = v1::tunnel_response::Message::Opened(v1::TunnelOpened {});
     let first = futures::stream::once(async move { Ok(opened) });
-    let data = up.map(|data| data.map(v1::tunnel_response::Message::Data));
+    let data = up.filter_map(|message| async {
+        match message {
+            Ok(FromGuest::Data(data)) => Some(Ok(v1::tunnel_response::Message::Data(data))),
+            Ok(FromGuest::Closed(_)) => None,
+            Err(status) => Some(Err(status)),
+        }
+    });
     Ok(Box::pin(first.chain(data).map(|message| {
         message.map(|message| v1::TunnelResponse {
             message: Some(message),
