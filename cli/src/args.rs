@@ -152,6 +152,7 @@ pub enum Command {
     #[command(visible_alias = "rm")]
     Delete(instance::Change),
     Ssh(ssh::Ssh),
+    Console(instance::Console),
     Scp(ssh::Scp),
     Logs(instance::Logs),
     Why(event::Why),
@@ -260,6 +261,8 @@ mod test {
             "cloudctl rm web db --wait",
             "cloudctl launch micro --name web --ssh-key a --ssh-key b --label team=x --wait none",
             "cloudctl ssh web -l root -- uname -a",
+            "cloudctl logs web -f --raw",
+            "cloudctl console web --linger 5",
             "cloudctl scp -r ./dir web:/tmp/",
             "cloudctl bill --by day -o csv",
             "cloudctl bill explain i-00/2026-11-22/v1",

@@ -258,6 +258,11 @@ impl<'a> Tries<'a> {
     }
 }
 
+/// Whether a stream that ended so may be opened again, here or elsewhere.
+pub fn is_lost(status: &Status) -> bool {
+    retry::verdict(status) != Verdict::Final
+}
+
 /// False for a failure of the transport, which carries its cause.
 fn by_controller(status: &Status) -> bool {
     std::error::Error::source(status).is_none() && status.message() != SILENT

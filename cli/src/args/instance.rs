@@ -182,12 +182,25 @@ pub struct ForceChange {
 ///
 /// Terminal escape sequences of the guest are removed.
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  cloudctl logs web
+  cloudctl logs web -f                 what is there, then each new line
+  cloudctl logs web -f --raw > web.log
+
+With --follow the log goes on over reboots and lost controllers until Ctrl-C, or
+until the instance is deleted. After a lost connection it goes on behind the
+last byte printed; when the guest has printed more than 64 KiB meanwhile, a line
+on standard error says that something may be missing.")]
 pub struct Logs {
     /// Name or id.
     #[arg(value_name = "NAME", add = complete::instances())]
     pub instance: String,
 
-    /// Newest bytes to print, 1 MiB at most. [default: 64 KiB]
+    /// Go on with what comes.
+    #[arg(short, long)]
+    pub follow: bool,
+
+    /// Newest bytes to print, 1 to 1048576. [default: 65536]
     #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
     #[arg(value_parser = clap::value_parser!(u64).range(0..=1_048_576))]
     pub bytes: u64,
@@ -195,6 +208,30 @@ pub struct Logs {
     /// Print the guest's bytes as they are. They may drive your terminal.
     #[arg(long)]
     pub raw: bool,
+}
+
+/// Attach to an instance's serial console.
+///
+/// Works without network and keys in the guest. Press Enter for a prompt; of the
+/// micro image it is a root shell. Ctrl-] leaves. One client at a time: a second
+/// one takes over, and the first is told. The guest's bytes reach your terminal
+/// as they are.
+///
+/// With a pipe or a file as standard input its bytes are typed as they are, and
+/// the command ends when the guest has been quiet for a while after them.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  cloudctl console web
+  printf '\\nuname -a\\n' | cloudctl console web --linger 5")]
+pub struct Console {
+    /// Name or id.
+    #[arg(value_name = "NAME")]
+    pub instance: String,
+
+    /// After the end of standard input, leave when the guest has printed nothing
+    /// for this long. Not for terminals. 1 to 86400.
+    #[arg(long, value_name = "SECONDS", value_parser = parse_seconds, default_value = "2")]
+    pub linger: Duration,
 }
 
 /// Instance types.

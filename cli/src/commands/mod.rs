@@ -35,6 +35,7 @@ mod cluster;
 mod context;
 mod event;
 mod explain;
+mod console;
 mod image;
 mod instance;
 mod instance_type;
@@ -140,6 +141,7 @@ async fn dispatch(app: &App, command: Command) -> Result<u8> {
         Command::Reboot(args) => {
             instance::change(app, instance::Wish::Reboot, args.change, args.force).await?;
         }
+        Command::Console(args) => console::run(app, args).await?,
         Command::Logs(args) => logs::run(app, args).await?,
         Command::Image(verb) => image::run(app, verb).await?,
         Command::Type(Type::List) => instance_type::list(app).await?,
