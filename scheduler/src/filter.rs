@@ -82,15 +82,30 @@ pub fn fits(host: &Host, request: &Request) -> bool {
         && u64::from(request.vcpus) <= host.vcpus_free()
         && request.memory <= host.memory_free()
         && request.disk <= host.disk_free()
-        && host.drivers.contains(request.driver)
+        && suits(
+            &host.zone,
+            host.accelerator,
+            host.isolation,
+            host.drivers,
+            request,
+        )
+}
+
+/// The filters that depend neither on room nor on the host's state: whole
+/// classes of hosts answer them alike.
+pub(crate) fn suits(
+    zone: &str,
+    accelerator: Accelerator,
+    isolation: Isolation,
+    drivers: DriverSet,
+    request: &Request,
+) -> bool {
+    drivers.contains(request.driver)
         && request
             .accelerator
-            .is_none_or(|wanted| wanted <= host.accelerator)
-        && request.isolation <= host.isolation_for(request.driver)
-        && request
-            .zone
-            .as_ref()
-            .is_none_or(|wanted| *wanted == host.zone)
+            .is_none_or(|wanted| wanted <= accelerator)
+        && request.isolation <= isolation.of_driver(request.driver)
+        && request.zone.as_ref().is_none_or(|wanted| wanted == zone)
 }
 
 /// All reasons why a host does not fit, not only the first: repairing one and
@@ -185,49 +200,55 @@ fn disk(host: &Host, request: &Request) -> Option<Reason> {
     })
 }
 
-impl fmt::Display for Reason {
-    /// Amounts stay in MiB and are not scaled: the reader compares them.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Reason {
+    /// The reason in one word, as interfaces carry it.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
         match self {
-            Self::NotReady => f.write_str("ready: its agent is not connected"),
-            Self::Drained => f.write_str("drained: the operator takes it out of service"),
-            Self::Zone { wanted, host } => write!(f, "zone: needs {wanted}, is in {host}"),
-            Self::Driver { wanted, host } => write!(f, "driver: needs {wanted}, has {host}"),
-            Self::Accelerator { wanted, host } => {
-                write!(f, "accelerator: needs {wanted}, has {host}")
-            }
-            Self::Isolation { wanted, host } => write!(f, "isolation: needs {wanted}, has {host}"),
-            Self::Vcpus {
-                needed,
-                free,
-                capacity,
-            } => {
-                write!(f, "vcpus: needs {needed}, {free} of {capacity} free")
-            }
-            Self::Memory {
-                needed,
-                free,
-                total,
-            } => amount(f, "memory", *needed, *free, *total),
-            Self::Disk {
-                needed,
-                free,
-                total,
-            } => amount(f, "disk", *needed, *free, *total),
+            Self::NotReady => "unreachable",
+            Self::Drained => "drained",
+            Self::Zone { .. } => "zone",
+            Self::Driver { .. } => "driver",
+            Self::Accelerator { .. } => "accelerator",
+            Self::Isolation { .. } => "isolation",
+            Self::Vcpus { .. } => "vcpus",
+            Self::Memory { .. } => "memory",
+            Self::Disk { .. } => "disk",
         }
     }
 }
 
-fn amount(
-    f: &mut fmt::Formatter<'_>,
-    what: &str,
-    needed: Mib,
-    free: Mib,
-    total: Mib,
-) -> fmt::Result {
-    write!(
-        f,
-        "{what}: needs {} MiB, {} MiB of {} MiB free",
-        needed.0, free.0, total.0
-    )
+impl fmt::Display for Reason {
+    /// The word and the numbers. Amounts stay in MiB and are not scaled: the
+    /// reader compares them.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: ", self.word())?;
+        match self {
+            Self::NotReady => f.write_str("its agent is not connected"),
+            Self::Drained => f.write_str("the operator takes it out of service"),
+            Self::Zone { wanted, host } => write!(f, "needs {wanted}, is in {host}"),
+            Self::Driver { wanted, host } => write!(f, "needs {wanted}, has {host}"),
+            Self::Accelerator { wanted, host } => write!(f, "needs {wanted}, has {host}"),
+            Self::Isolation { wanted, host } => write!(f, "needs {wanted}, has {host}"),
+            Self::Vcpus {
+                needed,
+                free,
+                capacity,
+            } => write!(f, "needs {needed}, {free} of {capacity} free"),
+            Self::Memory {
+                needed,
+                free,
+                total,
+            }
+            | Self::Disk {
+                needed,
+                free,
+                total,
+            } => write!(
+                f,
+                "needs {} MiB, {} MiB of {} MiB free",
+                needed.0, free.0, total.0
+            ),
+        }
+    }
 }

@@ -39,7 +39,7 @@ pub enum Driver {
 }
 
 /// A small set of drivers: one bit each, so that a host stays dense.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct DriverSet(u8);
 
 /// Free room first, or full hosts first.
@@ -167,13 +167,21 @@ impl Host {
         Mib(self.disk_total.0.saturating_sub(self.disk_used.0))
     }
 
-    /// What separates guests of this driver here. Containers share the host's
-    /// kernel, whatever its processor can do.
+    /// What separates guests of this driver here.
     #[must_use]
     pub fn isolation_for(&self, driver: Driver) -> Isolation {
+        self.isolation.of_driver(driver)
+    }
+}
+
+impl Isolation {
+    /// What is left of a host's class for guests of one driver. Containers share
+    /// the host's kernel, whatever its processor can do.
+    #[must_use]
+    pub fn of_driver(self, driver: Driver) -> Self {
         match driver {
-            Driver::Container => Isolation::None,
-            Driver::Qemu | Driver::Simulated => self.isolation,
+            Driver::Container => Self::None,
+            Driver::Qemu | Driver::Simulated => self,
         }
     }
 }

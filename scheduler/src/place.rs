@@ -1,6 +1,7 @@
 //! The decision: filters, scores, one winner, and the reasons of the others.
-//! `choose` is the fast path (one pass, no allocation); `place` is the same
-//! choice with everything a dry run or a refusal shows. A test holds them equal.
+//! `choose` is the plain choice (one pass, no allocation) that `Fleet::place` must
+//! make too; `place` is the same choice with everything a dry run or a refusal
+//! shows. Tests hold all three equal.
 
 use std::cmp::Reverse;
 use std::fmt;
@@ -96,7 +97,56 @@ pub fn place(hosts: &[Host], request: &Request) -> Decision {
     }
 }
 
+/// What was decided about one host, in the form that interfaces show.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Verdict<'a> {
+    /// The host.
+    pub host: NodeId,
+    /// It won.
+    pub chosen: bool,
+    /// Why this score; `None` for a host that does not fit.
+    pub score: Option<Score>,
+    /// Why it does not fit; empty when it does.
+    pub reasons: &'a [Reason],
+}
+
+impl Verdict<'_> {
+    /// One word for the first reason; empty for a host that fits.
+    #[must_use]
+    pub fn refused_for(&self) -> &'static str {
+        self.reasons.first().map_or("", Reason::word)
+    }
+}
+
+impl fmt::Display for Verdict<'_> {
+    /// The score with its parts, or all reasons with their numbers.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.score {
+            Some(score) => write!(f, "{score}"),
+            None => write_reasons(f, self.reasons),
+        }
+    }
+}
+
 impl Decision {
+    /// All hosts: the chosen one, those that fit by score, those that do not by
+    /// id.
+    pub fn verdicts(&self) -> impl Iterator<Item = Verdict<'_>> {
+        let fitting = self.candidates.iter().map(|candidate| Verdict {
+            host: candidate.host,
+            chosen: self.chosen == Some(candidate.host),
+            score: Some(candidate.parts),
+            reasons: &[],
+        });
+        let refused = self.refused.iter().map(|refusal| Verdict {
+            host: refusal.host,
+            chosen: false,
+            score: None,
+            reasons: &refusal.reasons,
+        });
+        fitting.chain(refused)
+    }
+
     /// The refusals as text for a user: one line per host, at most
     /// `REFUSALS_SHOWN_MAX` lines and one that counts the rest.
     #[must_use]
@@ -130,10 +180,14 @@ impl fmt::Display for Summary<'_> {
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: ", self.name)?;
-        for (ordinal, reason) in self.reasons.iter().enumerate() {
-            let separator = if ordinal == 0 { "" } else { "; " };
-            write!(f, "{separator}{reason}")?;
-        }
-        Ok(())
+        write_reasons(f, &self.reasons)
     }
+}
+
+fn write_reasons(f: &mut fmt::Formatter<'_>, reasons: &[Reason]) -> fmt::Result {
+    for (ordinal, reason) in reasons.iter().enumerate() {
+        let separator = if ordinal == 0 { "" } else { "; " };
+        write!(f, "{separator}{reason}")?;
+    }
+    Ok(())
 }

@@ -109,18 +109,8 @@ fn show(hosts: &[Host], decision: &Decision, output: &mut String) {
             .find(|host| host.id == candidate.host)
             .expect("a known host");
         let parts = candidate.parts;
-        writeln!(
-            output,
-            "{chosen} {}: {} = vcpus {} memory {} disk {} instances {} group {}",
-            host.name,
-            candidate.score,
-            parts.vcpus,
-            parts.memory,
-            parts.disk,
-            parts.instances,
-            parts.group
-        )
-        .expect("a String takes every write");
+        assert_eq!(parts.total(), candidate.score);
+        writeln!(output, "{chosen} {}: {parts}", host.name).expect("a String takes every write");
     }
     let summary = decision.summary().to_string();
     for line in summary.lines() {
