@@ -77,11 +77,16 @@ pub enum Reason {
 /// Whether a host passes every filter. Allocates nothing.
 #[must_use]
 pub fn fits(host: &Host, request: &Request) -> bool {
-    host.ready
-        && !host.drained
+    suits_host(host, request)
         && u64::from(request.vcpus) <= host.vcpus_free()
         && request.memory <= host.memory_free()
         && request.disk <= host.disk_free()
+}
+
+/// Whether a host passes every filter but room.
+pub(crate) fn suits_host(host: &Host, request: &Request) -> bool {
+    host.ready
+        && !host.drained
         && suits(
             &host.zone,
             host.accelerator,

@@ -28,8 +28,8 @@ pub struct Fleet {
     slots: Vec<Slot>,
     ordinals: BTreeMap<NodeId, usize>,
     index: Index,
-    /// Hosts with members of the group. The index is without them: they lose to
-    /// every fitting host in it, and they are few.
+    /// Hosts with members of the group. The index does not list them: they lose to
+    /// every fitting host that it lists, and they are few.
     grouped: BTreeSet<NodeId>,
 }
 
@@ -95,7 +95,8 @@ impl Fleet {
             .index
             .best(request)
             .or_else(|| self.best_of_group(request))?;
-        self.host(id).map(|host| (id, score(host, request)))
+        let census = self.index.census(request);
+        self.host(id).map(|host| (id, score(host, request, census)))
     }
 
     /// The same choice with everything that decided it. Looks at every host.
@@ -137,12 +138,13 @@ impl Fleet {
         }
     }
 
-    /// The best of the hosts that the index is without.
+    /// The best of the hosts that the index does not list.
     fn best_of_group(&self, request: &Request) -> Option<NodeId> {
+        let census = self.index.census(request);
         let hosts = self.grouped.iter().filter_map(|id| self.host(*id));
         hosts
             .filter(|host| fits(host, request))
-            .max_by_key(|host| (score(host, request).total(), Reverse(host.id)))
+            .max_by_key(|host| (score(host, request, census).total(), Reverse(host.id)))
             .map(|host| host.id)
     }
 
@@ -161,7 +163,8 @@ impl Fleet {
         let (host, slot) = (&self.hosts[ordinal], &mut self.slots[ordinal]);
         if host.same_group > 0 {
             self.grouped.insert(host.id);
-        } else if host.ready && !host.drained {
+        }
+        if host.ready && !host.drained {
             slot.spot = Some(self.index.insert(slot.class, host));
         }
     }

@@ -3,19 +3,19 @@
 //! room is found in lists sorted by level. Finds what a scan of all hosts with
 //! `score` would find; a property test holds the two together.
 //!
-//! Only hosts that are ready, not drained and without members of the group are
-//! in it; `fleet` knows the others.
+//! Only hosts that are ready and not drained are in it. Those with members of
+//! the group are counted but not listed: `fleet` looks at them one by one.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use nube_types::NodeId;
 
+use crate::balance::{Lean, Ratio};
 use crate::filter::suits;
-use crate::lean::{Lean, Ratio};
 use crate::model::{Accelerator, DriverSet, Host, Isolation, Request, Strategy};
 use crate::order::{Entry, Order, Room};
-use crate::score::{in_use_part, lean_part, left_lean, levels, request_lean};
+use crate::score::{BALANCE, Census, in_use_part, levels};
 
 /// What hosts of one class have in common.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -27,29 +27,25 @@ struct Kind {
     ratio: Ratio,
 }
 
-const LEANS: [Lean; Lean::COUNT] = [
-    Lean::VcpusFar,
-    Lean::Vcpus,
-    Lean::Even,
-    Lean::Memory,
-    Lean::MemoryFar,
-];
-
 #[derive(Debug, Clone)]
 struct Class {
     kind: Kind,
-    /// Hosts that belong to it, in its lists or not.
+    /// Hosts that belong to it, ready or not.
     members: usize,
+    /// Of those that are ready.
+    census: Census,
     spread: Order,
-    /// By what is left; hosts in use.
+    /// Hosts in use, by lean.
     pack_in_use: [Order; Lean::COUNT],
-    /// Likewise; hosts without an instance.
-    pack_empty: [Order; Lean::COUNT],
+    /// Hosts without an instance.
+    pack_empty: Order,
 }
 
 /// Where a host is in its class.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Spot {
+    listed: bool,
+    census: Census,
     in_use: bool,
     lean: Lean,
     spread: i32,
@@ -85,19 +81,19 @@ impl Class {
         Self {
             kind,
             members: 0,
+            census: Census::default(),
             spread: Order::default(),
             pack_in_use: Default::default(),
-            pack_empty: Default::default(),
+            pack_empty: Order::default(),
         }
     }
 
     fn pack_list(&mut self, spot: Spot) -> &mut Order {
-        let lists = if spot.in_use {
-            &mut self.pack_in_use
+        if spot.in_use {
+            &mut self.pack_in_use[spot.lean as usize]
         } else {
             &mut self.pack_empty
-        };
-        &mut lists[spot.lean as usize]
+        }
     }
 
     fn suits(&self, request: &Request) -> bool {
@@ -111,31 +107,29 @@ impl Class {
         )
     }
 
-    fn best(&self, request: &Request, needed: &Room, mut best: Best) -> Best {
+    fn best(&self, request: &Request, opening: bool, mut best: Best) -> Best {
+        let needed = Room::needed_by(request);
         if request.strategy == Strategy::Spread {
-            return better(best, &self.spread, needed, 0);
+            return better(best, &self.spread, &needed, 0);
         }
-        let wanted = request_lean(self.kind.ratio, request);
-        for (lists, in_use) in [(&self.pack_in_use, true), (&self.pack_empty, false)] {
-            // From the best match down, so that most lists are skipped unread.
-            for lean in by_match(wanted) {
-                let base = in_use_part(in_use) + lean_part(wanted, lean);
-                best = better(best, &lists[lean as usize], needed, base);
+        let in_use = in_use_part(true);
+        if opening {
+            let balanced = needed.with_slack(self.kind.ratio.slack_needed(request));
+            // What scores most comes first, so that the rest is mostly skipped.
+            for list in &self.pack_in_use {
+                best = better(best, list, &balanced, in_use + BALANCE);
             }
+            best = better(best, &self.pack_empty, &balanced, BALANCE);
         }
-        best
+        for list in &self.pack_in_use {
+            best = better(best, list, &needed, in_use);
+        }
+        better(best, &self.pack_empty, &needed, 0)
     }
 }
 
-/// Leans from the best match of a request to the worst.
-fn by_match(wanted: Lean) -> [Lean; Lean::COUNT] {
-    let mut leans = LEANS;
-    leans.sort_by_key(|left| Reverse(wanted.matches(*left)));
-    leans
-}
-
-/// The better of the best so far and the best of a list whose hosts all have
-/// `base` on top of their level.
+/// The better of the best so far and the first fitting of a list, where `base`
+/// comes on top of the level.
 fn better(best: Best, list: &Order, needed: &Room, base: i64) -> Best {
     let floor = best.map_or(i64::MIN, |(total, _)| total - base);
     if list.top().is_none_or(|top| i64::from(top) < floor) {
@@ -148,12 +142,25 @@ fn better(best: Best, list: &Order, needed: &Room, base: i64) -> Best {
 impl Index {
     /// The best host of the index that passes every filter.
     pub fn best(&self, request: &Request) -> Option<NodeId> {
-        let needed = Room::needed_by(request);
+        let opening = self.census(request).opening();
         let mut best = None;
-        for class in self.classes.iter().filter(|class| class.suits(request)) {
-            best = class.best(request, &needed, best);
+        for class in self.suited(request) {
+            best = class.best(request, opening, best);
         }
         best.map(|(_, Reverse(id))| id)
+    }
+
+    /// `Census::of` over the hosts of the index.
+    pub fn census(&self, request: &Request) -> Census {
+        if request.strategy == Strategy::Spread {
+            return Census::default();
+        }
+        let classes = self.suited(request);
+        classes.fold(Census::default(), |sum, class| sum.plus(class.census))
+    }
+
+    fn suited(&self, request: &Request) -> impl Iterator<Item = &Class> {
+        self.classes.iter().filter(|class| class.suits(request))
     }
 
     /// Makes a host a member of its class, without adding it to any list.
@@ -189,29 +196,38 @@ impl Index {
         }
     }
 
-    /// Adds a host to the lists of its class.
+    /// Adds a host to its class.
     pub fn insert(&mut self, class: usize, host: &Host) -> Spot {
         let class = &mut self.classes[class];
         let (spread, pack) = levels(host);
         let spot = Spot {
+            listed: host.same_group == 0,
+            census: Census::of_host(host),
             in_use: host.instances > 0,
-            lean: left_lean(class.kind.ratio, host),
+            lean: class.kind.ratio.lean(host),
             spread,
             pack,
         };
-        let entry = |level| Entry {
-            key: (Reverse(level), host.id),
-            room: Room::free_on(host),
-        };
-        class.spread.insert(entry(spread));
-        class.pack_list(spot).insert(entry(pack));
+        class.census = class.census.plus(spot.census);
+        if spot.listed {
+            let room = Room::free_on(host, class.kind.ratio.slack(host));
+            let entry = |level| Entry {
+                key: (Reverse(level), host.id),
+                room,
+            };
+            class.spread.insert(entry(spread));
+            class.pack_list(spot).insert(entry(pack));
+        }
         spot
     }
 
-    /// Takes a host out of the lists of its class.
+    /// Takes a host out of its class.
     pub fn remove(&mut self, class: usize, id: NodeId, spot: Spot) {
         let class = &mut self.classes[class];
-        class.spread.remove((Reverse(spot.spread), id));
-        class.pack_list(spot).remove((Reverse(spot.pack), id));
+        class.census = class.census.minus(spot.census);
+        if spot.listed {
+            class.spread.remove((Reverse(spot.spread), id));
+            class.pack_list(spot).remove((Reverse(spot.pack), id));
+        }
     }
 }

@@ -39,15 +39,15 @@
 //! # fn main() {}
 //! ```
 //!
-//! Reading order: `model`, `filter`, `score` (with `lean`), `place`, `fleet` (with
+//! Reading order: `model`, `filter`, `score` (with `balance`), `place`, `fleet` (with
 //! `index` and `order`).
 
 #![forbid(unsafe_code)]
 
+pub mod balance;
 pub mod filter;
 pub mod fleet;
 mod index;
-pub mod lean;
 pub mod model;
 mod order;
 pub mod place;

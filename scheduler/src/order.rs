@@ -9,6 +9,7 @@ use std::cmp::Reverse;
 
 use nube_types::NodeId;
 
+use crate::balance::Slack;
 use crate::model::{Host, Request};
 
 /// A block is split when it grows beyond this; larger ones cost more to scan,
@@ -21,14 +22,11 @@ const BLOCK_MIN: usize = BLOCK_MAX / 4;
 /// Sorts by level, highest first, then by id, lowest first.
 pub(crate) type Key = (Reverse<i32>, NodeId);
 
-/// An amount of everything that is counted.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Room {
-    /// A request asks for 32 bits of them, so more need not be told apart.
-    vcpus: u32,
-    memory_mib: u64,
-    disk_mib: u64,
-}
+/// What a host has, or a request needs, of everything that is compared: vCPUs,
+/// memory, disk, and slack of memory and of vCPUs. Numbers that sort as what they
+/// stand for; nothing else is done with them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Room([i64; 5]);
 
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Entry {
@@ -52,51 +50,57 @@ pub(crate) struct Order {
     blocks: Vec<Vec<Entry>>,
 }
 
+/// Maps all 64 bits to a signed number that sorts alike.
+fn sortable(amount: u64) -> i64 {
+    (amount ^ (1 << 63)).cast_signed()
+}
+
 impl Room {
-    pub fn free_on(host: &Host) -> Self {
-        Self {
-            vcpus: u32::try_from(host.vcpus_free()).unwrap_or(u32::MAX),
-            memory_mib: host.memory_free().0,
-            disk_mib: host.disk_free().0,
-        }
+    pub fn free_on(host: &Host, slack: Slack) -> Self {
+        Self([
+            sortable(host.vcpus_free()),
+            sortable(host.memory_free().0),
+            sortable(host.disk_free().0),
+            slack.memory,
+            slack.vcpus,
+        ])
     }
 
     pub fn needed_by(request: &Request) -> Self {
-        Self {
-            vcpus: request.vcpus,
-            memory_mib: request.memory.0,
-            disk_mib: request.disk.0,
-        }
+        Self([
+            sortable(u64::from(request.vcpus)),
+            sortable(request.memory.0),
+            sortable(request.disk.0),
+            i64::MIN,
+            i64::MIN,
+        ])
+    }
+
+    /// The same, and nothing may be stranded.
+    pub fn with_slack(self, slack: Slack) -> Self {
+        let Self([vcpus, memory, disk, ..]) = self;
+        Self([vcpus, memory, disk, slack.memory, slack.vcpus])
     }
 
     fn holds(&self, needed: &Self) -> bool {
-        // One branch instead of three that are hard to predict.
-        (self.vcpus >= needed.vcpus)
-            & (self.memory_mib >= needed.memory_mib)
-            & (self.disk_mib >= needed.disk_mib)
+        // No branch per amount: which one fails is hard to predict.
+        let pairs = self.0.iter().zip(&needed.0);
+        pairs.fold(true, |all, (free, needed)| all & (free >= needed))
     }
 
     fn max(self, other: Self) -> Self {
-        Self {
-            vcpus: self.vcpus.max(other.vcpus),
-            memory_mib: self.memory_mib.max(other.memory_mib),
-            disk_mib: self.disk_mib.max(other.disk_mib),
-        }
+        Self(std::array::from_fn(|at| self.0[at].max(other.0[at])))
     }
 
     fn reaches_any(&self, limit: &Self) -> bool {
-        self.vcpus >= limit.vcpus
-            || self.memory_mib >= limit.memory_mib
-            || self.disk_mib >= limit.disk_mib
+        self.0.iter().zip(&limit.0).any(|(own, limit)| own >= limit)
     }
 }
 
 impl Head {
     fn of(block: &[Entry]) -> Self {
-        let room = block
-            .iter()
-            .fold(Room::default(), |room, entry| room.max(entry.room));
-        let first = block.first().expect("blocks are never empty").key;
+        let Entry { key: first, room } = *block.first().expect("blocks are never empty");
+        let room = block.iter().fold(room, |room, entry| room.max(entry.room));
         Self { first, room }
     }
 }

@@ -1,5 +1,5 @@
 //! The decision: filters, scores, one winner, and the reasons of the others.
-//! `choose` is the plain choice (one pass, no allocation) that `Fleet::place` must
+//! `choose` is the plain choice (no index, no allocation) that `Fleet::place` must
 //! make too; `place` is the same choice with everything a dry run or a refusal
 //! shows. Tests hold all three equal.
 
@@ -10,7 +10,7 @@ use nube_types::{Name, NodeId};
 
 use crate::filter::{Reason, fits, reasons};
 use crate::model::{Host, Request};
-use crate::score::{Score, score};
+use crate::score::{Census, Score, score};
 
 /// Hosts named in a summary. More do not fit a terminal, and an error text is
 /// one paragraph.
@@ -55,11 +55,12 @@ pub struct Decision {
 /// the lowest id, whatever the order of `hosts`.
 #[must_use]
 pub fn choose(hosts: &[Host], request: &Request) -> Option<(usize, Score)> {
+    let census = Census::of(hosts, request);
     hosts
         .iter()
         .enumerate()
         .filter(|(_, host)| fits(host, request))
-        .map(|(ordinal, host)| (ordinal, host.id, score(host, request)))
+        .map(|(ordinal, host)| (ordinal, host.id, score(host, request, census)))
         .max_by_key(|(_, id, score)| (score.total(), Reverse(*id)))
         .map(|(ordinal, _, score)| (ordinal, score))
 }
@@ -67,11 +68,12 @@ pub fn choose(hosts: &[Host], request: &Request) -> Option<(usize, Score)> {
 /// Decides with all reasons. Does not depend on the order of `hosts`.
 #[must_use]
 pub fn place(hosts: &[Host], request: &Request) -> Decision {
+    let census = Census::of(hosts, request);
     let mut candidates = Vec::new();
     let mut refused = Vec::new();
     for host in hosts {
         if fits(host, request) {
-            let parts = score(host, request);
+            let parts = score(host, request, census);
             candidates.push(Candidate {
                 host: host.id,
                 score: parts.total(),
