@@ -1,15 +1,18 @@
 //! The contract, generated from `nube/**/*.proto`: what tenants and operators
 //! call (`v1`), what agents and controllers say to each other (`agent`, `peer`).
-//! Only generated code lives here; meaning and rules are in the proto comments.
+//! Generated code, whose meaning and rules are in the proto comments, and the
+//! container that carries a backup as a file.
 
-#![allow(clippy::all, missing_docs)]
+pub mod backup;
 
 /// The public API.
+#[allow(clippy::all, missing_docs)]
 pub mod v1 {
     tonic::include_proto!("nube.v1");
 }
 
 /// Between controllers and agents.
+#[allow(clippy::all, missing_docs)]
 pub mod agent {
     /// First version.
     pub mod v1 {
@@ -18,6 +21,7 @@ pub mod agent {
 }
 
 /// Between controllers.
+#[allow(clippy::all, missing_docs)]
 pub mod peer {
     /// First version.
     pub mod v1 {

@@ -36,6 +36,7 @@ mod inbox;
 mod io;
 mod outbox;
 mod replay;
+mod seed;
 mod slog_bridge;
 mod state_machine;
 mod status;
@@ -50,6 +51,7 @@ pub use entry::{EntryKind, HardState, LogEntry, Membership, MembershipChange, Sn
 pub use error::{Error, MembershipError, ProposeError, ReadError};
 pub use handle::{Applied, Handle};
 pub use replay::{Replay, replay};
+pub use seed::seed;
 pub use state_machine::StateMachine;
 pub use status::{Member, Role, Status};
 pub use storage::{

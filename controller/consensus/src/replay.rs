@@ -6,7 +6,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use crate::entry::{EntryKind, SnapshotMeta};
+use crate::entry::{EntryKind, LogEntry, SnapshotMeta};
 use crate::error::Error;
 use crate::storage::{SnapshotStore, read_live};
 
@@ -24,6 +24,8 @@ pub struct Replay {
     /// Highest committed index the directory knows. The running member may know more: its commit
     /// index reaches the disk with the next write of the log.
     pub commit: u64,
+    /// Term and index of the log's end: by these raft itself compares who knows more.
+    pub last: (u64, u64),
     entries: Vec<(u64, u64, Vec<u8>)>,
 }
 
@@ -31,6 +33,12 @@ impl Replay {
     /// `(index, term, data)` of every committed proposal after the snapshot, in order, as
     /// `StateMachine::apply` sees them.
     pub fn entries(&self) -> impl Iterator<Item = (u64, u64, &[u8])> {
+        self.all().take_while(|(index, ..)| *index <= self.commit)
+    }
+
+    /// The same for the whole log: also what this directory does not know to be committed. A
+    /// majority may have acknowledged it, so whoever has lost that majority for ever wants it.
+    pub fn all(&self) -> impl Iterator<Item = (u64, u64, &[u8])> {
         self.entries
             .iter()
             .map(|(index, term, data)| (*index, *term, data.as_slice()))
@@ -62,11 +70,10 @@ fn read_once(dir: &Path) -> Result<Replay, Error> {
         store.load(&store.believed_path(&meta))?.1
     };
     let commit = state.hard_state.commit;
+    let end = |entry: &LogEntry| (entry.term, entry.index);
+    let last = state.entries.back().map_or((meta.term, meta.index), end);
     let wanted = state.entries.into_iter().filter(|entry| {
-        entry.index > meta.index
-            && entry.index <= commit
-            && entry.kind == EntryKind::Normal
-            && !entry.data.is_empty()
+        entry.index > meta.index && entry.kind == EntryKind::Normal && !entry.data.is_empty()
     });
     let entries = wanted
         .map(|entry| (entry.index, entry.term, entry.data))
@@ -75,6 +82,7 @@ fn read_once(dir: &Path) -> Result<Replay, Error> {
         meta,
         body,
         commit,
+        last,
         entries,
     })
 }

@@ -19,7 +19,7 @@ mod superblock;
 mod wal;
 
 pub use disk::DiskStorage;
-pub(crate) use disk::read_live;
+pub(crate) use disk::{First, read_live};
 pub use memory::MemoryStorage;
 pub use snapshot::{SnapshotFile, SnapshotStore};
 pub(crate) use wal::Space;

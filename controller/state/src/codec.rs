@@ -163,12 +163,17 @@ pub fn encode_meta(state: &State) -> Vec<u8> {
 }
 
 /// Hash of all that is known: index and time are left out, so that a state in
-/// which nothing happens keeps its hash. Equal on every replica at an index.
+/// which nothing happens keeps its hash, and the cluster's id, so that a restored
+/// cell proves by its hash that it knows what was backed up. Equal on every
+/// replica at an index.
 #[must_use]
 pub fn state_hash(state: &State) -> [u8; 32] {
     let mut meta = Meta::of(state);
     meta.index = 0;
     meta.time = TimestampMs(0);
+    if let Some(cluster) = &mut meta.cluster {
+        cluster.id = [0; 16];
+    }
     let mut hasher = blake3::Hasher::new();
     hasher.update(&versioned(&meta));
     for lanes in digests(state) {

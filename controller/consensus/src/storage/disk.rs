@@ -21,6 +21,14 @@ use crate::error::Error;
 /// the first membership, which no entry of the log contains.
 pub(crate) const GENESIS: u64 = 1;
 
+/// Where the history of a first member begins.
+pub(crate) struct First {
+    pub(crate) index: u64,
+    pub(crate) term: u64,
+    /// The state at `index`, as the state machine restores it.
+    pub(crate) body: Vec<u8>,
+}
+
 /// An open data directory.
 pub struct DiskStorage {
     wal: Wal,
@@ -68,7 +76,12 @@ impl DiskStorage {
         };
         check_owner(superblock.content(), owner)?;
         if !superblock.content().formed {
-            form(config, &space, &mut superblock, empty_state)?;
+            let first = || First {
+                index: GENESIS,
+                term: GENESIS,
+                body: empty_state(),
+            };
+            form(config, &space, &mut superblock, first)?;
         }
 
         let mark = superblock.content().mark;
@@ -94,6 +107,31 @@ impl DiskStorage {
         };
         let snapshots = storage.snapshots.clone();
         Ok((storage, recovered, snapshots))
+    }
+
+    /// Forms a first member whose history begins with `first` instead of an empty state. The
+    /// directory must not have held a member; [`DiskStorage::open`] then recovers from it.
+    pub(crate) fn seed(config: &Config, first: First) -> Result<(), Error> {
+        config.validate()?;
+        if config.initial_voters.is_empty() || first.index < GENESIS || first.term < GENESIS {
+            let text = "a seed needs initial_voters, and an index and a term above zero";
+            return Err(Error::Config(text.to_owned()));
+        }
+        files::create_dir(&config.dir)?;
+        let _lock = files::lock_dir(&config.dir)?;
+        let path = config.dir.join("superblock");
+        if Superblock::open(&path)?.is_some() {
+            let dir = config.dir.display();
+            return Err(Error::Config(format!("`{dir}` holds a member already")));
+        }
+        refuse_without_superblock(&config.dir.join("wal"), &config.dir.join("snapshots"))?;
+        let owner = Owner {
+            cluster_id: config.cluster_id,
+            id: config.id,
+        };
+        let mut superblock = Superblock::create(&path, unformed(owner))?;
+        files::sync_dir(&config.dir)?;
+        form(config, &Space::default(), &mut superblock, || first)
     }
 
     /// Gives this start its own number, durably in both files, before any message leaves. The
@@ -202,7 +240,7 @@ fn form(
     config: &Config,
     space: &Space,
     superblock: &mut Superblock,
-    empty_state: impl FnOnce() -> Vec<u8>,
+    first: impl FnOnce() -> First,
 ) -> Result<(), Error> {
     let (wal_dir, snapshot_dir) = (config.dir.join("wal"), config.dir.join("snapshots"));
     for dir in [&wal_dir, &snapshot_dir] {
@@ -213,17 +251,18 @@ fn form(
     let mut snapshot = SnapshotMeta::default();
     let mut hard_state = HardState::default();
     if !config.initial_voters.is_empty() {
+        let First { index, term, body } = first();
         snapshot = SnapshotMeta {
-            index: GENESIS,
-            term: GENESIS,
+            index,
+            term,
             membership: Membership::of_voters(config.initial_voters.iter().copied()),
         };
         hard_state = HardState {
-            term: GENESIS,
+            term,
             vote: 0,
-            commit: GENESIS,
+            commit: index,
         };
-        SnapshotStore::open(&snapshot_dir, config.cluster_id)?.write(&snapshot, &empty_state())?;
+        SnapshotStore::open(&snapshot_dir, config.cluster_id)?.write(&snapshot, &body)?;
     }
     let owner = superblock.content().owner;
     let bytes = config.segment_bytes;

@@ -164,6 +164,15 @@ pub struct Cluster {
 
 impl Cluster {
     pub async fn start(size: u64, tune: fn(&mut Config)) -> Self {
+        Self::start_prepared(size, tune, |_| {}).await
+    }
+
+    /// The same, after `prepare` was there for each member's settings.
+    pub async fn start_prepared(
+        size: u64,
+        tune: fn(&mut Config),
+        prepare: impl Fn(&Config),
+    ) -> Self {
         let dir = tempfile::tempdir().expect("dir");
         let wires = Arc::default();
         let mut cluster = Self {
@@ -174,6 +183,7 @@ impl Cluster {
         };
         for id in 1..=size {
             cluster.place(id, (1..=size).collect());
+            prepare(&cluster.places[&id].config);
         }
         for id in 1..=size {
             cluster.restart(id).await;

@@ -4,6 +4,7 @@
 
 mod killed;
 mod local;
+mod seeded;
 
 use bytes::Bytes;
 use nube_consensus::{Config, Error, ProposeError, start};
