@@ -184,7 +184,7 @@ pub enum Command {
     /// Hosts: list, show, drain, uncordon, label.
     #[command(subcommand, arg_required_else_help = true)]
     Node(node::Node),
-    /// The controllers: status, transfer-leader.
+    /// The controllers: status, transfer-leader, backup, restore.
     #[command(subcommand, arg_required_else_help = true)]
     Cluster(cluster::Cluster),
     /// Clouds that you use: list, use, show, add, remove.
@@ -277,6 +277,8 @@ mod test {
             "cloudctl watch instance ssh_key --after 7 -o json",
             "cloudctl events web -n 5 -f",
             "cloudctl cluster transfer-leader 2",
+            "cloudctl cluster backup cell.nube --force",
+            "cloudctl cluster restore cell.nube --secret cluster.secret --replace",
         ] {
             let parsed = Cli::try_parse_from(line.split(' '));
             assert!(parsed.is_ok(), "{line}: {parsed:?}");

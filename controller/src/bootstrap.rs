@@ -1,6 +1,7 @@
 //! `bootstrap`: everything a new cluster needs before its first start: CA,
 //! certificates, secret, config files. Run once, by `cloudctl up` or an
-//! operator; it refuses to touch a directory that has been used.
+//! operator; it refuses to touch a directory that has been used. `restore.rs`
+//! makes the same files for a cluster that begins with a backup.
 
 use std::fs;
 use std::io::Write;
@@ -8,7 +9,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use nube_types::NodeId;
+use nube_types::{Labels, NodeId};
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
     Issuer, KeyPair, KeyUsagePurpose, SanType,
@@ -24,8 +25,11 @@ const LEAF_DAYS: i64 = 397;
 const MEMBERS_MAX: u64 = 9;
 const NODES_MAX: u64 = 64;
 
+/// User ids that each node's guests may take.
+const UIDS_PER_NODE: u32 = 4_096;
+
 /// Makes a new cluster's CA, certificates, secret and config files.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 pub struct Args {
     /// Where to put everything; created if absent.
     #[arg(long)]
@@ -42,6 +46,10 @@ pub struct Args {
     /// Address at which agents reach the controllers.
     #[arg(long)]
     pub underlay: std::net::IpAddr,
+    /// Address at which clients and the other controllers reach them. Default:
+    /// 127.0.0.1, for a whole cloud on one machine.
+    #[arg(long, default_value = "127.0.0.1")]
+    pub address: std::net::IpAddr,
     /// Memory that each node offers to guests.
     #[arg(long)]
     pub memory_mib_per_node: u64,
@@ -57,40 +65,48 @@ pub struct Args {
     pub uid_base: u32,
 }
 
+/// A host whose agent gets a directory.
+pub(crate) struct Host {
+    pub(crate) id: NodeId,
+    pub(crate) name: String,
+    pub(crate) zone: String,
+    pub(crate) vcpus: u32,
+    pub(crate) memory_mib: u64,
+    pub(crate) disk_mib: u64,
+    pub(crate) labels: Labels,
+}
+
+impl Host {
+    /// `node-N`, with what the arguments say.
+    pub(crate) fn fresh(args: &Args, number: u64) -> Self {
+        Self {
+            id: NodeId(rand::random()),
+            name: format!("node-{number}"),
+            zone: format!("zone-{number}"),
+            vcpus: args.vcpus_per_node,
+            memory_mib: args.memory_mib_per_node,
+            disk_mib: args.disk_mib_per_node,
+            labels: Labels::new(),
+        }
+    }
+}
+
 /// Makes the files.
 pub fn run(args: &Args) -> anyhow::Result<()> {
-    anyhow::ensure!(
-        (1..=MEMBERS_MAX).contains(&args.controllers),
-        "controllers: 1 to {MEMBERS_MAX}"
-    );
-    anyhow::ensure!(args.nodes <= NODES_MAX, "nodes: at most {NODES_MAX}");
+    args.check()?;
     let pki = args.dir.join("pki");
     anyhow::ensure!(
         !pki.exists(),
         "{} exists: this directory has a cluster",
         pki.display()
     );
-    fs::create_dir_all(&args.dir)?;
-    // Made under another name first: a crash half-way leaves no half cluster.
-    let fresh = args.dir.join("pki.new");
-    if fresh.exists() {
-        fs::remove_dir_all(&fresh).with_context(|| format!("removing {}", fresh.display()))?;
-    }
-    fs::create_dir_all(&fresh)?;
-    let cluster = Cluster::new()?;
-    write_public(&fresh.join("ca.pem"), &cluster.ca_pem)?;
-    write_secret(&fresh.join("ca.key"), &cluster.issuer.key().serialize_pem())?;
-    cluster
-        .leaf(Role::Operator, "admin")?
-        .write(&fresh, "operator")?;
+    let cluster = Cluster::new(hex::encode(rand::random::<[u8; 32]>()))?;
+    let hosts: Vec<_> = (1..=args.nodes).map(|n| Host::fresh(args, n)).collect();
+    write(args, &cluster, &hosts)?;
     for id in 1..=args.controllers {
-        write_controller(args, &cluster, id)?;
+        write_public(&controller_dir(args, id).join(server::FIRST_START), "")?;
     }
-    for number in 1..=args.nodes {
-        write_node(args, &cluster, number)?;
-    }
-    write_client(args)?;
-    fs::rename(&fresh, &pki)?;
+    fs::rename(args.dir.join(PKI_NEW), &pki)?;
     println!(
         "cluster {} is ready to start in {}",
         cluster.id,
@@ -99,8 +115,45 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-struct Cluster {
-    id: String,
+impl Args {
+    pub(crate) fn check(&self) -> anyhow::Result<()> {
+        anyhow::ensure!(
+            (1..=MEMBERS_MAX).contains(&self.controllers),
+            "controllers: 1 to {MEMBERS_MAX}"
+        );
+        anyhow::ensure!(self.nodes <= NODES_MAX, "nodes: at most {NODES_MAX}");
+        Ok(())
+    }
+}
+
+/// Where CA and operator's files lie until everything else is there: a crash
+/// half-way leaves no half cluster.
+pub(crate) const PKI_NEW: &str = "pki.new";
+
+/// Every file of a cluster, the CA's under [`PKI_NEW`].
+pub(crate) fn write(args: &Args, cluster: &Cluster, hosts: &[Host]) -> anyhow::Result<()> {
+    fs::create_dir_all(&args.dir)?;
+    let fresh = args.dir.join(PKI_NEW);
+    if fresh.exists() {
+        fs::remove_dir_all(&fresh).with_context(|| format!("removing {}", fresh.display()))?;
+    }
+    fs::create_dir_all(&fresh)?;
+    write_public(&fresh.join("ca.pem"), &cluster.ca_pem)?;
+    write_secret(&fresh.join("ca.key"), &cluster.issuer.key().serialize_pem())?;
+    cluster
+        .leaf(Role::Operator, "admin")?
+        .write(&fresh, "operator")?;
+    for id in 1..=args.controllers {
+        write_controller(args, cluster, id)?;
+    }
+    for (number, host) in hosts.iter().enumerate() {
+        write_node(args, cluster, u32::try_from(number)?, host)?;
+    }
+    write_client(args)
+}
+
+pub(crate) struct Cluster {
+    pub(crate) id: String,
     secret: String,
     ca_pem: String,
     issuer: Issuer<'static, KeyPair>,
@@ -123,7 +176,8 @@ fn validity(params: &mut CertificateParams, days: i64) -> anyhow::Result<()> {
 }
 
 impl Cluster {
-    fn new() -> anyhow::Result<Self> {
+    /// A new identity and CA around a secret, as 64 hexadecimal digits.
+    pub(crate) fn new(secret: String) -> anyhow::Result<Self> {
         let id = hex::encode(rand::random::<[u8; 16]>());
         let mut params = CertificateParams::default();
         params.distinguished_name = DistinguishedName::new();
@@ -135,7 +189,6 @@ impl Cluster {
         validity(&mut params, CA_DAYS)?;
         let key = KeyPair::generate()?;
         let ca_pem = params.self_signed(&key)?.pem();
-        let secret = hex::encode(rand::random::<[u8; 32]>());
         Ok(Self {
             id,
             secret,
@@ -180,8 +233,13 @@ impl Leaf {
     }
 }
 
-fn write_public(path: &Path, text: &str) -> anyhow::Result<()> {
-    fs::write(path, text).with_context(|| format!("writing {}", path.display()))
+pub(crate) fn write_public(path: &Path, text: &str) -> anyhow::Result<()> {
+    let write = || {
+        let mut file = fs::File::create(path)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()
+    };
+    write().with_context(|| format!("writing {}", path.display()))
 }
 
 fn write_secret(path: &Path, text: &str) -> anyhow::Result<()> {
@@ -200,33 +258,53 @@ fn port(args: &Args, id: u64) -> u64 {
     u64::from(args.base_port) + id - 1
 }
 
+pub(crate) fn controller_dir(args: &Args, id: u64) -> PathBuf {
+    args.dir.join(format!("controller-{id}"))
+}
+
+/// `host:port` of a controller, as members' list and clients have it.
+fn address(args: &Args, id: u64) -> anyhow::Result<String> {
+    let port = u16::try_from(port(args, id))?;
+    Ok(std::net::SocketAddr::new(args.address, port).to_string())
+}
+
+/// Loopback for who is on the machine, and where agents and peers call.
+fn listen(args: &Args, id: u64) -> anyhow::Result<Vec<String>> {
+    let port = u16::try_from(port(args, id))?;
+    let mut all = vec![std::net::Ipv4Addr::LOCALHOST.into(), args.underlay];
+    if !all.contains(&args.address) {
+        all.push(args.address);
+    }
+    all.dedup();
+    let socket = |ip| std::net::SocketAddr::new(ip, port).to_string();
+    Ok(all.into_iter().map(socket).collect())
+}
+
 fn write_controller(args: &Args, cluster: &Cluster, id: u64) -> anyhow::Result<()> {
-    let dir = args.dir.join(format!("controller-{id}"));
+    let dir = controller_dir(args, id);
     fs::create_dir_all(&dir)?;
     write_public(&dir.join("ca.pem"), &cluster.ca_pem)?;
     cluster
         .leaf(Role::Controller, &id.to_string())?
         .write(&dir, "tls")?;
     write_secret(&dir.join("cluster.secret"), &cluster.secret)?;
-    write_public(&dir.join(server::FIRST_START), "")?;
-    let member = |id| Member {
-        id,
-        address: format!("127.0.0.1:{}", port(args, id)),
+    let member = |id| {
+        let address = address(args, id)?;
+        anyhow::Ok(Member { id, address })
     };
     let config = Config {
         id,
         cluster_id: cluster.id.clone(),
         data_dir: "data".into(),
-        listen: vec![
-            format!("127.0.0.1:{}", port(args, id)),
-            std::net::SocketAddr::new(args.underlay, u16::try_from(port(args, id))?).to_string(),
-        ],
+        listen: listen(args, id)?,
         image_dir: "../images".into(),
         ca: "ca.pem".into(),
         certificate: "tls.pem".into(),
         key: "tls.key".into(),
         cluster_secret: "cluster.secret".into(),
-        members: (1..=args.controllers).map(member).collect(),
+        members: (1..=args.controllers)
+            .map(member)
+            .collect::<Result<_, _>>()?,
     };
     write_public(
         &dir.join("controller.toml"),
@@ -246,33 +324,34 @@ struct AgentConfig {
     memory_mib: u64,
     disk_mib: u64,
     uid_base: u32,
+    labels: Labels,
 }
 
-fn write_node(args: &Args, cluster: &Cluster, number: u64) -> anyhow::Result<()> {
-    const UIDS_PER_NODE: u32 = 4_096;
-    let dir = args.dir.join(format!("node-{number}"));
+/// `number` counts from 0: which user ids its guests take.
+fn write_node(args: &Args, cluster: &Cluster, number: u32, host: &Host) -> anyhow::Result<()> {
+    let dir = args.dir.join(&host.name);
     fs::create_dir_all(&dir)?;
-    let node = NodeId(rand::random());
     write_public(&dir.join("ca.pem"), &cluster.ca_pem)?;
     cluster
-        .leaf(Role::Agent, &node.to_string())?
+        .leaf(Role::Agent, &host.id.to_string())?
         .write(&dir, "tls")?;
     let controller = |id| {
         let port = u16::try_from(port(args, id))?;
         anyhow::Ok(std::net::SocketAddr::new(args.underlay, port).to_string())
     };
     let config = AgentConfig {
-        node_id: node.to_string(),
-        name: format!("node-{number}"),
-        zone: format!("zone-{number}"),
+        node_id: host.id.to_string(),
+        name: host.name.clone(),
+        zone: host.zone.clone(),
         data_dir: "data".to_owned(),
         controllers: (1..=args.controllers)
             .map(controller)
             .collect::<Result<_, _>>()?,
-        vcpus: args.vcpus_per_node,
-        memory_mib: args.memory_mib_per_node,
-        disk_mib: args.disk_mib_per_node,
-        uid_base: args.uid_base + UIDS_PER_NODE * u32::try_from(number - 1)?,
+        vcpus: host.vcpus,
+        memory_mib: host.memory_mib,
+        disk_mib: host.disk_mib,
+        uid_base: args.uid_base + UIDS_PER_NODE * number,
+        labels: host.labels.clone(),
     };
     write_public(&dir.join("agent.toml"), &toml::to_string_pretty(&config)?)
 }
@@ -289,8 +368,8 @@ struct ClientConfig {
 fn write_client(args: &Args) -> anyhow::Result<()> {
     let config = ClientConfig {
         endpoints: (1..=args.controllers)
-            .map(|id| format!("127.0.0.1:{}", port(args, id)))
-            .collect(),
+            .map(|id| address(args, id))
+            .collect::<Result<_, _>>()?,
         ca: "pki/ca.pem".to_owned(),
         cert: "pki/operator.pem".to_owned(),
         key: "pki/operator.key".to_owned(),
@@ -314,6 +393,7 @@ mod test {
             nodes: 2,
             base_port: 7101,
             underlay: "10.213.0.1".parse().expect("an address"),
+            address: "127.0.0.1".parse().expect("an address"),
             memory_mib_per_node: 1024,
             vcpus_per_node: 2,
             disk_mib_per_node: 1024,
@@ -323,6 +403,7 @@ mod test {
         let config =
             Config::load(&args.dir.join("controller-2/controller.toml")).expect("readable");
         assert_eq!((config.id, config.members.len()), (2, 3));
+        assert_eq!(config.listen, ["127.0.0.1:7102", "10.213.0.1:7102"]);
         crate::secret::Secret::load(&config.cluster_secret).expect("a secret");
         crate::tls::Tls::load(&config).expect("certificates");
         assert!(

@@ -10,6 +10,7 @@
 pub mod agents;
 pub mod api;
 pub mod authorise;
+pub mod backup;
 pub mod blob;
 pub mod bootstrap;
 pub mod cell;
@@ -20,6 +21,7 @@ pub mod machine;
 pub mod peer;
 pub mod propose;
 pub mod reconcile;
+pub mod restore;
 pub mod secret;
 pub mod server;
 pub mod store;

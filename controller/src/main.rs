@@ -4,11 +4,11 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
-use nube_controller::{bootstrap, config, server};
+use nube_controller::{backup, bootstrap, config, restore, server};
 
 /// One replica of Nube's control plane.
 #[derive(Parser)]
-#[command(version, about)]
+#[command(name = "cloud-controller", version, about)]
 struct Args {
     #[command(subcommand)]
     command: Command,
@@ -33,6 +33,16 @@ enum Command {
     },
     /// Makes a new cluster's CA, certificates, secrets and config files.
     Bootstrap(bootstrap::Args),
+    /// Makes a new cluster that begins with a backup.
+    Restore(restore::Args),
+    /// Makes a backup file from the data of a stopped controller, for the case
+    /// that no majority is left to make one.
+    BackupOffline(backup::OfflineArgs),
+    /// Checks a backup file and shows what it holds, as JSON.
+    BackupShow {
+        /// The backup file.
+        file: PathBuf,
+    },
 }
 
 fn main() -> anyhow::Result<()> {
@@ -55,6 +65,9 @@ fn main() -> anyhow::Result<()> {
     }
     match args.command {
         Command::Bootstrap(args) => bootstrap::run(&args),
+        Command::Restore(args) => restore::run(&args),
+        Command::BackupOffline(args) => backup::offline(&args),
+        Command::BackupShow { file } => restore::show(&file),
         Command::Run { config } => {
             let config = config::Config::load(&config)
                 .with_context(|| format!("reading {}", config.display()))?;

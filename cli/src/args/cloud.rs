@@ -20,6 +20,21 @@ use super::parse_seconds;
 
 Stop it with `cloudctl down`; `cloudctl down --purge` leaves nothing.")]
 pub struct Up {
+    #[command(flatten)]
+    pub sizes: Sizes,
+
+    /// Only check the machine; start nothing.
+    #[arg(long)]
+    pub check: bool,
+
+    /// Give up when the cloud is not ready after this long, 1 to 86400.
+    #[arg(long, value_name = "SECONDS", value_parser = parse_seconds, default_value = "120")]
+    pub ready_timeout: Duration,
+}
+
+/// How large a cloud on this machine is; decided when it is made.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Sizes {
     /// Controllers, 1, 3, 5 or 7. [default: 3]
     #[arg(long, value_name = "N", value_parser = parse_controllers)]
     pub controllers: Option<u32>,
@@ -45,14 +60,6 @@ pub struct Up {
     /// that is free.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=254))]
     pub subnet_index: Option<u8>,
-
-    /// Only check the machine; start nothing.
-    #[arg(long)]
-    pub check: bool,
-
-    /// Give up when the cloud is not ready after this long, 1 to 86400.
-    #[arg(long, value_name = "SECONDS", value_parser = parse_seconds, default_value = "120")]
-    pub ready_timeout: Duration,
 }
 
 /// Stop the cloud on this machine.

@@ -1,4 +1,7 @@
-//! `cluster status`, `cluster transfer-leader`.
+//! `cluster …`. What makes files or processes of this machine is elsewhere:
+//! `cluster/backup.rs`, and `up/restore.rs`.
+
+mod backup;
 
 use nube_proto::v1::cluster_service_client::ClusterServiceClient;
 use nube_proto::v1::{Cluster, GetClusterRequest, Member, MemberRole, TransferLeadershipRequest};
@@ -13,16 +16,19 @@ use crate::output::text::{enum_word, time};
 /// `cluster …`.
 pub async fn run(app: &App, verb: Verb) -> Result<()> {
     app.output.refuse_csv()?;
-    let client = app.client()?;
     match verb {
         Verb::Status { stale } => {
+            let client = app.client()?;
             let cluster = match stale {
                 true => get(&client, true).await?,
                 false => get_from_all(&client).await?,
             };
             app.output.message(&cluster, |look| view(look, &cluster))
         }
+        Verb::Backup(args) => backup::run(app, &args).await,
+        Verb::Restore(args) => super::up::restore(app, args).await,
         Verb::TransferLeader { member } => {
+            let client = app.client()?;
             let request = TransferLeadershipRequest { member_id: member };
             let transfer = |channel| async move {
                 ClusterServiceClient::new(channel)

@@ -9,7 +9,7 @@ use nube_proto::v1::cluster_service_server::ClusterService;
 use nube_state::{InstanceState, codec};
 use tonic::{Request, Response, Status};
 
-use super::status;
+use super::{backup, status};
 use crate::cell::Cell;
 
 /// Silence after which a member counts as unreachable for the leader.
@@ -53,7 +53,7 @@ impl Service {
 
 #[tonic::async_trait]
 impl ClusterService for Service {
-    type BackupClusterStream = futures::stream::BoxStream<'static, Result<v1::BackupChunk, Status>>;
+    type BackupClusterStream = backup::Chunks;
 
     async fn create_join_token(
         &self,
@@ -80,7 +80,7 @@ impl ClusterService for Service {
         &self,
         _request: Request<v1::BackupClusterRequest>,
     ) -> Result<Response<Self::BackupClusterStream>, Status> {
-        Err(Status::unimplemented("backup"))
+        backup::stream(&self.0).await.map(Response::new)
     }
 
     async fn get_cluster(

@@ -3,6 +3,7 @@
 //! result. It decides nothing that `apply` would not check again.
 
 pub mod access_key;
+pub mod backup;
 pub mod billing;
 pub mod cluster;
 pub mod convert;

@@ -80,16 +80,41 @@ impl Cloud {
 
     /// `cloudctl up` alone: no image, no key.
     pub fn up_bare(size: Size) -> anyhow::Result<Self> {
+        let cloud = Self::empty(size)?;
+        cloud.start()?;
+        Ok(cloud)
+    }
+
+    /// A directory and ports for a cloud, with nothing in it yet: for `cluster
+    /// restore`.
+    pub fn empty(size: Size) -> anyhow::Result<Self> {
         let home = tempfile::Builder::new().prefix("nube-test-").tempdir()?;
         // Clouds of parallel runs must not meet: far from well-known ports.
         let base_port = 20_000 + rand::random::<u16>() % 1_000 * 10;
-        let cloud = Self {
+        Ok(Self {
             home,
             size,
             base_port,
-        };
-        cloud.start()?;
-        Ok(cloud)
+        })
+    }
+
+    /// `cluster restore` of a file into this cloud's directory; start it then.
+    pub fn restore(&self, file: &Path, secret: &Path, replace: bool) -> anyhow::Result<Finished> {
+        let port = self.base_port.to_string();
+        let controllers = self.size.controllers.to_string();
+        let mut command = self.command(&["cluster", "restore"])?;
+        command.arg(file).arg("--secret").arg(secret);
+        command.args(["--base-port", &port, "--controllers", &controllers]);
+        if replace {
+            command.arg("--replace");
+        }
+        command.args(["-o", "json"]);
+        run(&mut command)
+    }
+
+    /// `cloud-controller` with these arguments.
+    pub fn controller(&self, args: &[&str]) -> anyhow::Result<Finished> {
+        run(Command::new(bin("cloud-controller")?).args(args))
     }
 
     /// `cloudctl up` again: starts what does not run.

@@ -35,10 +35,8 @@ pub async fn run(client: &Client, dir: &Path, name: Option<String>) -> Result<Im
         .await
         .context("check")??;
     let progress = Progress::new();
-    if let Some(there) = existing(client, &wanted).await? {
-        progress.say(&format!("{}: already there, identical", there.name));
-        return Ok(there);
-    }
+    let there = existing(client, &wanted).await?;
+    // Also for an image that is there: after a restore its files may not be.
     for file in &files {
         let answer = upload(client, file, &progress).await?;
         let how = if answer.existed {
@@ -50,6 +48,10 @@ pub async fn run(client: &Client, dir: &Path, name: Option<String>) -> Result<Im
             "{}: {how}, {} bytes",
             file.what, file.blob.size_bytes
         ));
+    }
+    if let Some(there) = there {
+        progress.say(&format!("{}: already there, identical", there.name));
+        return Ok(there);
     }
     let request = RegisterImageRequest {
         request_id: client.request_id(),

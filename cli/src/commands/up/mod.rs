@@ -9,6 +9,7 @@ mod down;
 mod layout;
 mod preflight;
 mod process;
+mod restore;
 
 use std::net::UdpSocket;
 use std::path::Path;
@@ -22,12 +23,13 @@ use self::layout::{Cell, binary};
 use self::process::Process;
 use super::{App, cluster, node};
 use crate::args::Global;
-use crate::args::cloud::Up;
+use crate::args::cloud::{Sizes, Up};
 use crate::client::Client;
 use crate::error::{Context, Error, Exit, Result};
 use crate::output::progress::{Progress, Track, warn};
 
 pub use self::down::run as down;
+pub use self::restore::run as restore;
 
 const CONTROLLERS: u32 = 3;
 const NODES: u32 = 2;
@@ -42,9 +44,10 @@ pub async fn run(app: &App, args: Up) -> Result<()> {
     let dir = app.cloud_dir()?;
     let known = Cell::read(&dir)?;
     let cell = match &known {
-        Some(cell) => keep(cell, &args)?,
-        None => decide(&args)?,
+        Some(cell) => keep(cell, &args.sizes)?,
+        None => decide(&args.sizes)?,
     };
+    restore::refuse_half(&dir)?;
     let progress = Progress::new();
     let track = progress.track("up");
     track.doing("looking at this machine");
@@ -61,7 +64,7 @@ pub async fn run(app: &App, args: Up) -> Result<()> {
     cell.write(&dir)?;
     let hosts = make_hosts(&cell)?;
     track.done(&format!("{} hosts on {}/24", hosts.len(), cell.subnet()));
-    bootstrap(&dir, &cell, &args)?;
+    bootstrap(&dir, &cell, &args.sizes)?;
     start_controllers(&dir, &cell, &track)?;
     start_agents(&dir, &hosts, &track)?;
     ready(app, &dir, &cell, &args, &track).await?;
@@ -70,7 +73,7 @@ pub async fn run(app: &App, args: Up) -> Result<()> {
 }
 
 /// A cloud keeps the sizes it was made with.
-fn keep(cell: &Cell, args: &Up) -> Result<Cell> {
+fn keep(cell: &Cell, args: &Sizes) -> Result<Cell> {
     let differs = |what: &str, have: u64, want: Option<u64>| match want {
         Some(want) if want != have => Err(Error::usage(format!(
             "this cloud was made with {have} {what}, not {want}"
@@ -97,7 +100,7 @@ fn keep(cell: &Cell, args: &Up) -> Result<Cell> {
     Ok(cell.clone())
 }
 
-fn decide(args: &Up) -> Result<Cell> {
+fn decide(args: &Sizes) -> Result<Cell> {
     let subnet_index = match args.subnet_index {
         Some(index) => index,
         None => free_subnet()?,
@@ -159,20 +162,28 @@ fn output(command: &mut Command, what: &str) -> Result<Vec<u8>> {
 }
 
 /// CA, certificates and config files, the first time.
-fn bootstrap(dir: &Path, cell: &Cell, args: &Up) -> Result<()> {
+fn bootstrap(dir: &Path, cell: &Cell, sizes: &Sizes) -> Result<()> {
     if dir.join("pki").exists() {
         return Ok(());
     }
+    let mut command = Command::new(binary("cloud-controller")?);
+    command.arg("bootstrap");
+    describe(&mut command, dir, cell, sizes);
+    output(&mut command, "making the cluster's CA and files")?;
+    Ok(())
+}
+
+/// The arguments that say what the cluster looks like.
+fn describe(command: &mut Command, dir: &Path, cell: &Cell, sizes: &Sizes) {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let share = |free: u64| free * SHARE_NUMERATOR / SHARE_DENOMINATOR / u64::from(cell.nodes);
-    let memory = args
+    let memory = sizes
         .memory_mib_per_node
         .unwrap_or_else(|| share(preflight::memory_free_mib()));
-    let vcpus = args
+    let vcpus = sizes
         .vcpus_per_node
         .unwrap_or(u32::try_from(cores).unwrap_or(1));
-    let mut command = Command::new(binary("cloud-controller")?);
-    command.arg("bootstrap").arg("--dir").arg(dir);
+    command.arg("--dir").arg(dir);
     for (flag, value) in [
         ("--controllers", u64::from(cell.controllers)),
         ("--nodes", cell.nodes.into()),
@@ -184,11 +195,7 @@ fn bootstrap(dir: &Path, cell: &Cell, args: &Up) -> Result<()> {
     ] {
         command.args([flag, &value.to_string()]);
     }
-    output(
-        command.args(["--underlay", &cell.underlay()]),
-        "making the cluster's CA and files",
-    )?;
-    Ok(())
+    command.args(["--underlay", &cell.underlay()]);
 }
 
 fn text(path: &Path) -> Result<&str> {
