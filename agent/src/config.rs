@@ -245,4 +245,30 @@ mod test {
             assert!(load(&text).is_err(), "{bad}");
         }
     }
+
+    /// The keys that serde knows, out of its own words about an unknown one.
+    fn keys_of(error: &str) -> Vec<String> {
+        let (_, list) = error
+            .split_once("expected")
+            .expect("a list of the known keys");
+        let quoted = list.split('`').skip(1).step_by(2);
+        quoted.map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn the_example_documents_every_key() {
+        let example = include_str!("../../deploy/config/agent.toml");
+        load(example).expect("the example is a configuration");
+        let whole = example.replace("\n#", "\n").replace("\n ", "\n# ");
+        load(&whole).expect("and so is every line that is commented out");
+        let error = toml::from_str::<Config>("nonsense = 1").expect_err("unknown");
+        let keys = keys_of(&error.to_string());
+        assert!(keys.len() > 10, "{error}");
+        for key in keys {
+            assert!(
+                whole.contains(&format!("\n{key} = ")) || key == "labels",
+                "{key}"
+            );
+        }
+    }
 }

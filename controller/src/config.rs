@@ -130,4 +130,36 @@ mod test {
             assert!(error.contains(word), "{word}: {error}");
         }
     }
+
+    /// The keys that serde knows, out of its own words about an unknown one.
+    fn keys_of(error: &str) -> Vec<String> {
+        let (_, list) = error
+            .split_once("expected")
+            .expect("a list of the known keys");
+        let quoted = list.split('`').skip(1).step_by(2);
+        quoted.map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn the_example_documents_every_key() {
+        let example = include_str!("../../deploy/config/controller.toml");
+        let config = load(example).expect("the example is a config");
+        assert_eq!(config.members.len(), 3);
+        for text in [
+            format!("nonsense = 1\n{example}"),
+            format!("{example}nonsense = 1\n"),
+        ] {
+            let error = toml::from_str::<Config>(&text)
+                .expect_err("unknown")
+                .to_string();
+            let keys = keys_of(&error);
+            assert!(keys.len() > 1, "{error}");
+            for key in keys {
+                assert!(
+                    example.contains(&format!("\n{key} = ")) || key == "members",
+                    "{key}"
+                );
+            }
+        }
+    }
 }

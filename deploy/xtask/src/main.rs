@@ -5,6 +5,7 @@
 //! cloud lives here.
 
 mod check;
+mod deb;
 mod image;
 mod process;
 mod tests;
@@ -27,6 +28,8 @@ enum Command {
     Test(tests::Args),
     /// Build a guest image from Debian's packages
     Image(image::Args),
+    /// Build the Debian package
+    Deb(deb::Args),
 }
 
 fn main() -> anyhow::Result<()> {
@@ -34,5 +37,6 @@ fn main() -> anyhow::Result<()> {
         Command::Check => check::run(),
         Command::Test(args) => tests::run(&args),
         Command::Image(args) => image::run(&args),
+        Command::Deb(args) => deb::run(&args),
     }
 }
