@@ -68,7 +68,7 @@ async fn open(client: &Client, instance: &str) -> Result<Open> {
 }
 
 async fn open_once(
-    mut client: InstanceServiceClient<tonic::transport::Channel>,
+    mut client: InstanceServiceClient<crate::client::Link>,
     first: ConsoleRequest,
 ) -> std::result::Result<tonic::Response<Open>, Status> {
     let (to_guest, queue) = mpsc::channel(QUEUE);

@@ -32,10 +32,10 @@ macro_rules! pages {
 mod access_key;
 mod bill;
 mod cluster;
+mod console;
 mod context;
 mod event;
 mod explain;
-mod console;
 mod image;
 mod instance;
 mod instance_type;

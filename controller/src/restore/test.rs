@@ -46,6 +46,7 @@ fn state() -> State {
     let mut state = State::default();
     for (index, command) in commands.into_iter().enumerate() {
         let envelope = Envelope {
+            source: None,
             request: None,
             at: TimestampMs(1_000),
             actor: String::new(),

@@ -122,9 +122,17 @@ fn a_deleted_access_key_ends_calls_and_open_watches() -> anyhow::Result<()> {
         nodes: 1,
     })?;
     cloud.ctl(&["principal", "create", "alice"])?;
-    cloud.ctl(&["principal", "role", "alice", "viewer", "--project", "default"])?;
+    cloud.ctl(&[
+        "principal",
+        "role",
+        "alice",
+        "viewer",
+        "--project",
+        "default",
+    ])?;
     let create = ["access-key", "create", "--principal", "alice"];
-    let made = cloud.json(&[&create[..], &["--project", "default", "--role", "viewer"]].concat())?;
+    let made =
+        cloud.json(&[&create[..], &["--project", "default", "--role", "viewer"]].concat())?;
     let token = made["token"].as_str().context("a token")?;
     let door = Door::stranger(&cloud)?.with_token(token);
     let runtime = tokio::runtime::Builder::new_current_thread()

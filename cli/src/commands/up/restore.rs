@@ -49,7 +49,7 @@ pub fn refuse_half(dir: &Path) -> Result<()> {
 /// `cluster restore`.
 pub async fn run(app: &App, args: Restore) -> Result<()> {
     app.output.refuse_csv()?;
-    let dir = app.locations()?.dir;
+    let dir = app.cloud_dir()?;
     let program = binary("cloud-controller")?;
     let progress = Progress::new();
     let track = progress.track("restore");
