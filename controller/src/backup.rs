@@ -154,10 +154,8 @@ mod test {
     fn a_file_is_private_whole_and_never_overwritten_by_accident() {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("cell.backup");
-        let state = State {
-            index: 7,
-            ..State::default()
-        };
+        let mut state = State::default();
+        state.index = 7;
         let (header, data) = take(&state, "c1", 3);
         save(&path, false, &header, &data).expect("written");
         let mode = std::fs::metadata(&path).expect("there").permissions();

@@ -11,6 +11,7 @@ use crate::agents::Agents;
 use crate::api::status;
 use crate::blob::Blobs;
 use crate::config::Config;
+use crate::fleet::Hosts;
 use crate::propose::Proposer;
 use crate::secret::Secret;
 use crate::view::Views;
@@ -34,6 +35,8 @@ pub struct Cell {
     pub secret: Secret,
     /// The recent past.
     pub history: History,
+    /// Hosts for the scheduler.
+    pub hosts: Hosts,
     /// Watch streams open here.
     pub watchers: AtomicU32,
 }

@@ -16,6 +16,7 @@ pub mod bootstrap;
 pub mod cell;
 pub mod clock;
 pub mod config;
+pub mod fleet;
 pub mod identity;
 pub mod machine;
 pub mod peer;

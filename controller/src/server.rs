@@ -33,6 +33,7 @@ use crate::authorise::Authorise;
 use crate::blob::Blobs;
 use crate::cell::Cell;
 use crate::config::Config;
+use crate::fleet::Hosts;
 use crate::machine::Machine;
 use crate::peer::transport::Peers;
 use crate::propose::Proposer;
@@ -152,6 +153,7 @@ async fn start(config: Config, tls: &Tls) -> anyhow::Result<Arc<Cell>> {
         raft,
         views,
         history,
+        hosts: Hosts::default(),
         watchers: AtomicU32::new(0),
         agents: Agents::default(),
         blobs: Blobs::local(&config.image_dir)?,

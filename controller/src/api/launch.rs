@@ -53,7 +53,7 @@ pub async fn launch(
         }
         let wish = check(cell, &state, &mutation.caller, request)?;
         check_quota(&state, &wish)?;
-        let mut placed = place(&state, &wish);
+        let mut placed = place(cell, &state, &wish);
         if let Some(refusal) = placed.refusal.take() {
             return Err(refusal);
         }
@@ -220,26 +220,35 @@ pub struct Placed {
     pub refusal: Option<Status>,
 }
 
-/// Chooses hosts on a view.
-pub fn place(state: &State, wish: &Wish) -> Placed {
-    let mut hosts = placement::hosts(state);
-    let mut chosen = Vec::with_capacity(wish.names.len());
+/// Judgements (hosts times instances) beyond which only winners are explained: a
+/// launch must not wait for reasons that nobody may read.
+const JUDGED_MAX: usize = 20_000;
+
+/// Chooses hosts on a view. Nothing stays reserved: apply does that.
+pub fn place(cell: &Cell, state: &State, wish: &Wish) -> Placed {
+    let mut kept = cell.hosts.at(state);
+    let (fleet, request) = (&mut kept.fleet, &wish.placement);
+    let judged = fleet.hosts().len().saturating_mul(wish.names.len());
+    let mut chosen: Vec<(NodeId, Explanation)> = Vec::with_capacity(wish.names.len());
+    let mut refusal = None;
+    fleet.start_group();
     for _ in &wish.names {
-        let decision = nube_scheduler::place(&hosts, &wish.placement);
-        let winner = decision.chosen;
-        let Some(host) = hosts.iter_mut().find(|host| Some(host.id) == winner) else {
-            let refusal = Some(refuse(&decision, hosts.len(), wish, chosen.len()));
-            return Placed { chosen, refusal };
+        let Some((id, score)) = fleet.place(request) else {
+            let (decision, hosts) = (fleet.explain(request), fleet.hosts().len());
+            refusal = Some(refuse(&decision, hosts, wish, chosen.len()));
+            break;
         };
-        host.vcpus_used += wish.size.vcpus;
-        host.memory_used.0 += wish.size.memory.0;
-        host.disk_used.0 += wish.size.disk.0;
-        host.instances += 1;
-        host.same_group += 1;
-        let why = placement::explanation(state, &wish.placement, &decision);
-        chosen.push((host.id, why));
+        let why = if judged <= JUDGED_MAX {
+            placement::explanation(state, request, &fleet.explain(request))
+        } else {
+            placement::winner(state, request, id, score.total())
+        };
+        fleet.reserve(id, request);
+        chosen.push((id, why));
     }
-    let refusal = None;
+    for (id, _) in &chosen {
+        fleet.release(*id, request);
+    }
     Placed { chosen, refusal }
 }
 

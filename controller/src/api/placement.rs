@@ -5,18 +5,14 @@ use std::collections::BTreeMap;
 
 use nube_proto::v1;
 use nube_scheduler::{
-    Accelerator, Decision, Driver, DriverSet, Host, Isolation, Reason, Request, Strategy,
+    Accelerator, Decision, Driver, DriverSet, Host, Isolation, Request, Strategy, Verdict,
 };
 use nube_state::{Explanation, HostVerdict, State};
 use nube_types::NodeId;
 use nube_types::limits::{VERDICTS_KEPT_MAX, VERDICTS_SHOWN_MAX};
 
-/// Every host as the scheduler knows it.
-pub fn hosts(state: &State) -> Vec<Host> {
-    state.nodes.iter().map(|node| host(state, node)).collect()
-}
-
-fn host(state: &State, node: &nube_state::Node) -> Host {
+/// A host as the scheduler knows it.
+pub fn host(state: &State, node: &nube_state::Node) -> Host {
     let (facts, used) = (&node.facts, state.node_use(node.facts.id));
     let drivers: Vec<Driver> = facts
         .drivers
@@ -58,48 +54,39 @@ fn host(state: &State, node: &nube_state::Node) -> Host {
 /// The scheduler's answer as it is kept: the winner, the next best, and some of
 /// those that did not fit.
 pub fn explanation(state: &State, request: &Request, decision: &Decision) -> Explanation {
-    let fitting = decision.candidates.iter().map(|candidate| HostVerdict {
-        node: candidate.host,
-        score: candidate.score,
-        refused_for: String::new(),
-        reason: String::new(),
-    });
-    let refused = decision.refused.iter().map(|refusal| HostVerdict {
-        node: refusal.host,
-        score: 0,
-        refused_for: refusal
-            .reasons
-            .first()
-            .map(|reason| word(reason).to_owned())
-            .unwrap_or_default(),
-        reason: refusal
-            .reasons
-            .iter()
-            .map(ToString::to_string)
-            .collect::<Vec<_>>()
-            .join("; "),
-    });
+    let verdict = |verdict: Verdict<'_>| HostVerdict {
+        node: verdict.host,
+        score: verdict.score.map_or(0, |score| score.total()),
+        refused_for: verdict.refused_for().to_owned(),
+        reason: verdict.to_string(),
+    };
     let total = decision.candidates.len() + decision.refused.len();
     Explanation {
         revision: state.placement_revision,
         pack: request.strategy == Strategy::Pack,
-        hosts: fitting.chain(refused).take(VERDICTS_SHOWN_MAX).collect(),
+        hosts: decision
+            .verdicts()
+            .map(verdict)
+            .take(VERDICTS_SHOWN_MAX)
+            .collect(),
         hosts_total: u32::try_from(total).unwrap_or(u32::MAX),
         hosts_fitting: u32::try_from(decision.candidates.len()).unwrap_or(u32::MAX),
     }
 }
 
-fn word(reason: &Reason) -> &'static str {
-    match reason {
-        Reason::NotReady => "unreachable",
-        Reason::Drained => "drained",
-        Reason::Zone { .. } => "zone",
-        Reason::Driver { .. } => "driver",
-        Reason::Accelerator { .. } => "accelerator",
-        Reason::Isolation { .. } => "isolation",
-        Reason::Vcpus { .. } => "vcpus",
-        Reason::Memory { .. } => "memory",
-        Reason::Disk { .. } => "disk",
+/// The winner alone, when judging everybody for everyone would take too long.
+pub fn winner(state: &State, request: &Request, node: NodeId, score: i64) -> Explanation {
+    Explanation {
+        revision: state.placement_revision,
+        pack: request.strategy == Strategy::Pack,
+        hosts: vec![HostVerdict {
+            node,
+            score,
+            refused_for: String::new(),
+            reason: String::new(),
+        }],
+        hosts_total: u32::try_from(state.nodes.len()).unwrap_or(u32::MAX),
+        hosts_fitting: 0,
     }
 }
 

@@ -22,7 +22,7 @@ pub async fn preview(
     let count = wish.names.len().min(INSTANCES_PER_LAUNCH_MAX as usize);
     let rows = project::quota_rows(&state, wish.project, &wish.size, count as u64);
     let exceeded = rows.iter().find(|row| !row.fits()).map(project::exceeded);
-    let placed = launch::place(&state, &wish);
+    let placed = launch::place(cell, &state, &wish);
     let refusal = exceeded
         .map(|refusal| status::from_refusal(&refusal))
         .or(placed.refusal);
