@@ -139,6 +139,62 @@ fn delete_of_a_silent_host_ends_at_once_in_every_state() {
     }
 }
 
+/// Nobody can tell what is so on a silent host: its deadlines wait, and begin
+/// anew when it is back. Deletes do not wait (above).
+#[test]
+fn a_silent_host_stops_deadlines_and_its_return_starts_them_anew() {
+    let mut checked = 0;
+    for state in ALL {
+        let Some(deadline) = life::deadline_ms(state) else {
+            continue;
+        };
+        if state == InstanceState::Deleting {
+            continue;
+        }
+        let mut cell = cell_in(state);
+        cell.pass(deadline / 2);
+        cell.done(fixture::reachable(NODE, false, fixture::at_ms(0)));
+        cell.pass(10 * deadline);
+        assert_eq!(cell.instance(ID).state, state, "while it is silent");
+        assert!(cell.state.derived.transitional.contains(&ID));
+        let now = cell.now_ms;
+        cell.done(fixture::reachable(NODE, true, fixture::at_ms(now)));
+        cell.pass(deadline - 1);
+        assert_eq!(cell.instance(ID).state, state, "a millisecond early");
+        cell.pass(1);
+        assert!(!cell.instance(ID).state.is_transitional(), "{state:?}");
+        checked += 1;
+    }
+    assert_eq!(checked, 3, "pending, starting, stopping");
+}
+
+/// The list of states is the enum's: what any event leads to is in it, and each
+/// is told apart by its word.
+#[test]
+fn no_event_leads_out_of_the_list_of_states() {
+    let words: std::collections::BTreeSet<_> = ALL.iter().map(|state| state.word()).collect();
+    assert_eq!(words.len(), ALL.len());
+    let mut reached = std::collections::BTreeSet::new();
+    for state in ALL {
+        for seen in ALL {
+            let mut cell = cell_in(state);
+            let generation = cell.instance(ID).generation;
+            cell.report(NODE, vec![observed(ID, seen, generation)]);
+            reached.insert(cell.instance(ID).state.word());
+        }
+        for wished in [Wish::Start, Wish::Stop, Wish::Reboot, Wish::Delete] {
+            let mut cell = cell_in(state);
+            cell.apply(None, wish(ID, wished, false));
+            reached.insert(cell.instance(ID).state.word());
+        }
+    }
+    assert!(reached.is_subset(&words), "{reached:?}");
+    assert_eq!(
+        reached, words,
+        "every state is reached by one event from another"
+    );
+}
+
 #[test]
 fn every_state_but_deleted_has_a_way_back_to_running() {
     for state in ALL {
