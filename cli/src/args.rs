@@ -6,6 +6,7 @@ pub mod cloud;
 pub mod cluster;
 pub mod context;
 pub mod event;
+pub mod doctor;
 pub mod image;
 pub mod instance;
 pub mod node;
@@ -192,6 +193,7 @@ pub enum Command {
     Context(context::Context),
     Completion(shell::Completion),
     Man(shell::Man),
+    Doctor(doctor::Doctor),
     #[command(hide = true)]
     Tunnel(ssh::Tunnel),
 }
@@ -279,6 +281,7 @@ mod test {
             "cloudctl cluster transfer-leader 2",
             "cloudctl cluster backup cell.nube --force",
             "cloudctl cluster restore cell.nube --secret cluster.secret --replace",
+            "cloudctl doctor --host -o json",
         ] {
             let parsed = Cli::try_parse_from(line.split(' '));
             assert!(parsed.is_ok(), "{line}: {parsed:?}");

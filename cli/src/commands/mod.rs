@@ -36,6 +36,7 @@ mod console;
 mod context;
 mod event;
 mod explain;
+mod doctor;
 mod image;
 mod instance;
 mod instance_type;
@@ -126,6 +127,7 @@ async fn dispatch(app: &App, command: Command) -> Result<u8> {
         Command::Ssh(args) => return ssh::run(app, args).await,
         Command::Scp(args) => return scp::run(app, args).await,
         Command::Bill(args) => return bill::run(app, args).await,
+        Command::Doctor(args) => return doctor::run(app, &args).await,
         Command::Up(args) => up::run(app, args).await?,
         Command::Down(args) => up::down(app, &args).await?,
         Command::Status => status::run(app).await?,

@@ -6,8 +6,8 @@
 //! ```
 
 mod down;
-mod layout;
-mod preflight;
+pub mod layout;
+pub mod preflight;
 mod process;
 mod restore;
 

@@ -2,7 +2,7 @@
 //! package that brings it, and what will work less well.
 
 use std::net::TcpListener;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -52,12 +52,10 @@ pub fn check(dir: &Path, cell: &Cell, starts_fresh: bool) -> Report {
             .missing
             .push("root: networks and guests of other users need it".to_owned());
     }
-    for (program, package) in PROGRAMS {
-        if !on_path(program) {
-            report
-                .missing
-                .push(format!("{program}: apt-get install {package}"));
-        }
+    for (program, package) in programs_missing() {
+        report
+            .missing
+            .push(format!("{program}: apt-get install {package}"));
     }
     for name in ["cloud-controller", "cloud-agent"] {
         if let Err(error) = binary(name) {
@@ -90,12 +88,25 @@ pub fn check(dir: &Path, cell: &Cell, starts_fresh: bool) -> Report {
     report
 }
 
-fn on_path(program: &str) -> bool {
+/// Programs that are not here, each with the package that brings it.
+#[must_use]
+pub fn programs_missing() -> Vec<(String, String)> {
+    let absent = |(program, _): &(&str, &str)| find(program).is_none();
+    let missing = PROGRAMS.into_iter().filter(absent);
+    missing
+        .map(|(program, package)| (program.to_owned(), package.to_owned()))
+        .collect()
+}
+
+/// A program on the path, or where the system's own are.
+#[must_use]
+pub fn find(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let system = ["/usr/sbin", "/sbin"].map(std::path::PathBuf::from);
+    let system = ["/usr/sbin", "/sbin"].map(PathBuf::from);
     std::env::split_paths(&path)
         .chain(system)
-        .any(|dir| dir.join(program).is_file())
+        .map(|dir| dir.join(program))
+        .find(|path| path.is_file())
 }
 
 /// `MemAvailable` of /proc/meminfo.
@@ -163,7 +174,8 @@ fn accelerator(report: &mut Report) {
     );
 }
 
-fn probe(agent: &Path) -> std::io::Result<bool> {
+/// Whether a small guest runs on KVM, tried by the agent in a process of its own.
+pub fn probe(agent: &Path) -> std::io::Result<bool> {
     const DEADLINE: Duration = Duration::from_secs(2);
     let mut child = Command::new(agent)
         .arg("kvm-probe")
