@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
-use crate::log::Format;
+use nube_telemetry::log::Format;
 
 /// Nube's agent: runs guests on this host.
 #[derive(Debug, Parser)]

@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use nube_types::{Labels, Name, NodeId, label};
@@ -80,6 +81,11 @@ pub struct Config {
     /// First of the user ids that guests run as; each guest has its own.
     #[serde(default = "uid_base_default")]
     pub uid_base: u32,
+    /// Address for `GET /metrics` and `GET /healthz`, plain HTTP; absent: none. It
+    /// has no password: keep it on a loopback or management address.
+    pub metrics_listen: Option<SocketAddr>,
+    /// `http://HOST:PORT` of an OTLP collector (gRPC) for traces; absent: none.
+    pub otlp_endpoint: Option<String>,
     /// Notes for placement.
     #[serde(default)]
     pub labels: Labels,
@@ -164,6 +170,9 @@ impl Config {
                 text.escape_debug()
             ));
         }
+        if let Some(endpoint) = &self.otlp_endpoint {
+            nube_telemetry::trace::check(endpoint).map_err(|e| format!("otlp_endpoint: {e}"))?;
+        }
         if !(100..=10_000).contains(&self.vcpu_overcommit_percent) {
             return Err("vcpu_overcommit_percent: not 100 to 10000".to_owned());
         }
@@ -235,6 +244,8 @@ mod test {
             ("vcpu_overcommit_percent = 99", "vcpu_overcommit_percent"),
             ("uid_base = 0", "uid_base"),
             ("memory_mib = 0", "memory_mib"),
+            ("metrics_listen = 'eth0'", "metrics_listen"),
+            ("otlp_endpoint = 'collector'", "otlp_endpoint"),
             ("[labels]\n'a b' = 'c'", "labels"),
         ] {
             let error = load(&format!("{SMALL}{line}\n")).expect_err(line);

@@ -22,6 +22,7 @@ mod image;
 mod instance;
 mod journal;
 mod log;
+mod metrics;
 mod plan;
 mod reconciler;
 mod report;
@@ -35,6 +36,10 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::Parser;
 
+use nube_telemetry::log::{Format, start};
+use nube_telemetry::trace::Exporter;
+
+use crate::log::FILTER;
 use args::{Args, Command, Testbed};
 use config::Config;
 
@@ -44,8 +49,7 @@ fn main() -> ExitCode {
         // Before anything else: this process may hang and be killed.
         return host::accelerator::probe_child();
     }
-    log::start(args.log_format);
-    match execute(args.command) {
+    match execute(args.command, args.log_format) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{}", log::chain(error.as_ref()));
@@ -54,10 +58,12 @@ fn main() -> ExitCode {
     }
 }
 
-fn execute(command: Command) -> anyhow::Result<()> {
+fn execute(command: Command, format: Format) -> anyhow::Result<()> {
+    let lines = || start(format, FILTER, None);
     match command {
         Command::Run { config, netns } => {
-            let config = Config::load(&config)?;
+            // Lines go where the config says: until it is read, to nobody else.
+            let config = Config::load(&config).inspect_err(|_| drop(lines()))?;
             if let Some(name) = &netns {
                 // Before the runtime starts its threads: they inherit it.
                 host::namespace::enter(name)
@@ -70,22 +76,45 @@ fn execute(command: Command) -> anyhow::Result<()> {
             {
                 anyhow::bail!("a TLS implementation was chosen already");
             }
-            block_on(run::run(config))
+            run_logged(config, format)
         }
         Command::Clean {
             config,
             netns,
             keep_disks,
         } => {
+            drop(lines());
             let config = Config::load(&config)?;
             for line in block_on(run::clean(&config, netns, keep_disks))? {
                 println!("{line}");
             }
             Ok(())
         }
-        Command::Testbed(command) => testbed(command),
+        Command::Testbed(command) => {
+            drop(lines());
+            testbed(command)
+        }
         Command::KvmProbe => Ok(()),
     }
+}
+
+/// Runs with lines and, where one is configured, with spans to a collector.
+fn run_logged(config: Config, format: Format) -> anyhow::Result<()> {
+    block_on(async {
+        let endpoint = config.otlp_endpoint.as_deref();
+        let instance = || config.node_id.to_string();
+        let exporter = endpoint.map(|to| Exporter::start(to, "cloud-agent", instance()));
+        let (exporter, failed) = match exporter.transpose() {
+            Ok(exporter) => (exporter, None),
+            Err(error) => (None, Some(error)),
+        };
+        // Held to the end: its drop sends the last spans.
+        let _exporter = start(format, FILTER, exporter);
+        match failed {
+            Some(error) => Err(error),
+            None => run::run(config).await,
+        }
+    })
 }
 
 fn testbed(command: Testbed) -> anyhow::Result<()> {

@@ -61,6 +61,12 @@ impl Outbox {
         }
     }
 
+    /// Whether a report waits for its acknowledgement.
+    #[must_use]
+    pub fn is_under_way(&self) -> bool {
+        self.under_way.is_some()
+    }
+
     /// Another leader listens, or the same one anew: it is told everything.
     pub fn restart(&mut self) {
         self.full_due = true;

@@ -24,6 +24,7 @@ use crate::host::fingerprint::Fingerprint;
 use crate::host::link::Prefix;
 use crate::image::Cache;
 use crate::journal::Journal;
+use crate::metrics;
 use crate::reconciler::Reconciler;
 use crate::session::{Hub, blobs::Controllers, link};
 use crate::stream::Streams;
@@ -100,6 +101,7 @@ async fn serve<D: Driver>(
         view.clone(),
         to_reconciler,
     );
+    metrics::start(&config, view.clone());
     tracing::info!(node = %config.node_id, agent_epoch, driver = driver.name(), "agent starts");
     let shared = Arc::new(link::Shared {
         hello: hello(&config, facts, answer, driver.name(), agent_epoch),

@@ -24,6 +24,7 @@ use tokio::time::Instant;
 use crate::convert;
 use crate::journal::Journal;
 use crate::log::chain;
+use crate::metrics;
 use crate::reconciler::Event;
 use crate::report::{Outbox, View};
 use rules::{Leadership, LinkId, RevisionGate};
@@ -103,6 +104,7 @@ impl Hub {
             }
             self.elect().await;
             self.report();
+            self.count_unacknowledged();
         }
     }
 
@@ -140,13 +142,17 @@ impl Hub {
                 }
             }
             Message::ReportAck(ack) if self.leader == Some(link) => {
+                metrics::events().reports_acknowledged.inc();
                 let told_dead = self.outbox.acked(ack.agent_epoch, ack.sequence);
                 if !told_dead.is_empty() {
                     self.tell(Event::Told(told_dead)).await;
                 }
             }
+            Message::HeartbeatAck(_) => {
+                metrics::events().heartbeats_acknowledged.inc();
+            }
             // An ack of a former leader proves nothing; streams are the link's.
-            Message::ReportAck(_) | Message::HeartbeatAck(_) | Message::OpenStream(_) => {}
+            Message::ReportAck(_) | Message::OpenStream(_) => {}
         }
     }
 
@@ -177,6 +183,8 @@ impl Hub {
             return;
         }
         self.leader = leader;
+        metrics::events().leader.set(leader.is_some().into());
+        metrics::events().obeyed_term.set(term.cast_signed());
         self.outbox.restart();
         let Some(link) = leader else {
             tracing::warn!("no leader: guests go on as they are");
@@ -224,10 +232,18 @@ impl Hub {
             let message = agent_message::Message::Report(report);
             // A full queue is a stuck controller: the report is due again after
             // RESEND_MS, and a dead session starts over anyway.
-            let _ = link.up.try_send(AgentMessage {
+            let sent = link.up.try_send(AgentMessage {
                 message: Some(message),
             });
+            if sent.is_ok() {
+                metrics::events().reports_sent.inc();
+            }
         }
+    }
+
+    fn count_unacknowledged(&self) {
+        let waiting = self.outbox.is_under_way().into();
+        metrics::events().reports_unacknowledged.set(waiting);
     }
 
     fn now_ms(&self) -> u64 {

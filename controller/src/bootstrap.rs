@@ -5,6 +5,7 @@
 
 use std::fs;
 use std::io::Write;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -59,6 +60,10 @@ pub struct Args {
     /// Disk that each node offers to guests.
     #[arg(long, default_value_t = 20 * 1024)]
     pub disk_mib_per_node: u64,
+    /// Address of each node on the underlay, in order: its agent serves metrics
+    /// there. Without: on the node's own 127.0.0.1.
+    #[arg(long = "node-address")]
+    pub node_addresses: Vec<std::net::IpAddr>,
     /// First user id of the first node's guests; each node takes 4096. Clouds on
     /// one machine must not share any.
     #[arg(long, default_value_t = 1_000_000)]
@@ -280,6 +285,12 @@ fn listen(args: &Args, id: u64) -> anyhow::Result<Vec<String>> {
     Ok(all.into_iter().map(socket).collect())
 }
 
+/// Beside the controllers' own ports; none when there is none left.
+fn metrics_port(args: &Args, id: u64) -> Option<u16> {
+    const BESIDE: u64 = 100;
+    u16::try_from(u64::from(args.base_port) + BESIDE + id).ok()
+}
+
 fn write_controller(args: &Args, cluster: &Cluster, id: u64) -> anyhow::Result<()> {
     let dir = controller_dir(args, id);
     fs::create_dir_all(&dir)?;
@@ -302,6 +313,9 @@ fn write_controller(args: &Args, cluster: &Cluster, id: u64) -> anyhow::Result<(
         certificate: "tls.pem".into(),
         key: "tls.key".into(),
         cluster_secret: "cluster.secret".into(),
+        metrics_listen: metrics_port(args, id)
+            .map(|port| SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port)),
+        otlp_endpoint: None,
         members: (1..=args.controllers)
             .map(member)
             .collect::<Result<_, _>>()?,
@@ -324,11 +338,13 @@ struct AgentConfig {
     memory_mib: u64,
     disk_mib: u64,
     uid_base: u32,
+    metrics_listen: String,
     labels: Labels,
 }
 
 /// `number` counts from 0: which user ids its guests take.
 fn write_node(args: &Args, cluster: &Cluster, number: u32, host: &Host) -> anyhow::Result<()> {
+    const AGENT_METRICS_PORT: u16 = 9_150;
     let dir = args.dir.join(&host.name);
     fs::create_dir_all(&dir)?;
     write_public(&dir.join("ca.pem"), &cluster.ca_pem)?;
@@ -337,8 +353,11 @@ fn write_node(args: &Args, cluster: &Cluster, number: u32, host: &Host) -> anyho
         .write(&dir, "tls")?;
     let controller = |id| {
         let port = u16::try_from(port(args, id))?;
-        anyhow::Ok(std::net::SocketAddr::new(args.underlay, port).to_string())
+        anyhow::Ok(SocketAddr::new(args.underlay, port).to_string())
     };
+    let ordinal = usize::try_from(number)?;
+    let address = args.node_addresses.get(ordinal).copied();
+    let address = address.unwrap_or(Ipv4Addr::LOCALHOST.into());
     let config = AgentConfig {
         node_id: host.id.to_string(),
         name: host.name.clone(),
@@ -351,6 +370,7 @@ fn write_node(args: &Args, cluster: &Cluster, number: u32, host: &Host) -> anyho
         memory_mib: host.memory_mib,
         disk_mib: host.disk_mib,
         uid_base: args.uid_base + UIDS_PER_NODE * number,
+        metrics_listen: SocketAddr::new(address, AGENT_METRICS_PORT).to_string(),
         labels: host.labels.clone(),
     };
     write_public(&dir.join("agent.toml"), &toml::to_string_pretty(&config)?)
@@ -394,6 +414,7 @@ mod test {
             base_port: 7101,
             underlay: "10.213.0.1".parse().expect("an address"),
             address: "127.0.0.1".parse().expect("an address"),
+            node_addresses: vec!["10.213.0.11".parse().expect("an address")],
             memory_mib_per_node: 1024,
             vcpus_per_node: 2,
             disk_mib_per_node: 1024,
@@ -406,6 +427,14 @@ mod test {
         assert_eq!(config.listen, ["127.0.0.1:7102", "10.213.0.1:7102"]);
         crate::secret::Secret::load(&config.cluster_secret).expect("a secret");
         crate::tls::Tls::load(&config).expect("certificates");
+        let metrics = config.metrics_listen.expect("an address");
+        assert_eq!(metrics.to_string(), "127.0.0.1:7203");
+        for (node, address) in [(1, "10.213.0.11:9150"), (2, "127.0.0.1:9150")] {
+            let path = args.dir.join(format!("node-{node}/agent.toml"));
+            let text = fs::read_to_string(path).expect("readable");
+            let line = format!("metrics_listen = \"{address}\"");
+            assert!(text.contains(&line), "{text}");
+        }
         assert!(
             run(&args).is_err(),
             "a second bootstrap must not replace the CA"

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
+use std::time::Instant;
 
 use nube_consensus::Handle;
 use nube_state::{Outcome, State};
@@ -12,6 +13,7 @@ use crate::api::status;
 use crate::blob::Blobs;
 use crate::config::Config;
 use crate::fleet::Hosts;
+use crate::metrics;
 use crate::propose::Proposer;
 use crate::secret::Secret;
 use crate::view::Views;
@@ -45,10 +47,14 @@ impl Cell {
     /// A view that holds everything acknowledged before this call (linearizable
     /// by ReadIndex), on any controller.
     pub async fn read(&self) -> Result<Arc<State>, Status> {
-        self.raft
-            .read_index()
-            .await
-            .map_err(|error| status::unavailable(&error))?;
+        let (begun, events) = (Instant::now(), metrics::events());
+        self.raft.read_index().await.map_err(|error| {
+            events.read_index_failures.inc();
+            status::unavailable(&error)
+        })?;
+        events
+            .read_index_seconds
+            .observe(begun.elapsed().as_secs_f64());
         Ok(self.views.now())
     }
 }

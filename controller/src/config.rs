@@ -1,6 +1,7 @@
 //! `controller.toml`. Unknown keys are refused: a typing error must not turn
 //! into a default.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -29,6 +30,13 @@ pub struct Config {
     /// 32 bytes in hexadecimal (mode 0600), the same on every controller: host
     /// keys are derived from it and user-data is sealed with it.
     pub cluster_secret: PathBuf,
+    /// Address for `GET /metrics` and `GET /healthz`, plain HTTP; absent: none. It
+    /// has no password: keep it on a loopback or management address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metrics_listen: Option<SocketAddr>,
+    /// `http://HOST:PORT` of an OTLP collector (gRPC) for traces; absent: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub otlp_endpoint: Option<String>,
     /// Every member, this one included.
     pub members: Vec<Member>,
 }
@@ -65,6 +73,10 @@ impl Config {
             "members: member {} (this controller) is missing",
             config.id
         );
+        if let Some(endpoint) = &config.otlp_endpoint {
+            let checked = nube_telemetry::trace::check(endpoint);
+            checked.map_err(|rule| anyhow::anyhow!("otlp_endpoint: {rule}"))?;
+        }
         anyhow::ensure!(
             !config.listen.is_empty(),
             "listen: at least one address is needed"
@@ -123,6 +135,14 @@ mod test {
                 "members",
             ),
             (GOOD.replace("000102", "zz0102"), "cluster_id"),
+            (
+                format!("metrics_listen = \"nowhere\"\n{GOOD}"),
+                "metrics_listen",
+            ),
+            (
+                format!("otlp_endpoint = \"https://x:1\"\n{GOOD}"),
+                "otlp_endpoint",
+            ),
             (GOOD.replace("[\"127.0.0.1:7101\"]", "[]"), "listen"),
         ];
         for (text, word) in cases {

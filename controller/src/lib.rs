@@ -19,6 +19,8 @@ pub mod config;
 pub mod fleet;
 pub mod identity;
 pub mod machine;
+pub mod metrics;
+pub mod observe;
 pub mod peer;
 pub mod propose;
 pub mod reconcile;

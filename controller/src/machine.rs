@@ -3,11 +3,13 @@
 //! from one thread.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use nube_consensus::StateMachine;
 use nube_state::{Change, Outcome, State, codec};
 use nube_types::TimestampMs;
 
+use crate::metrics;
 use crate::store::Writer;
 use crate::view::Publisher;
 use crate::watch::Recorder;
@@ -20,6 +22,13 @@ pub struct Machine {
     recorder: Recorder,
     /// What the batch under way changed, entry by entry.
     entries: Vec<(u64, TimestampMs, Vec<Change>)>,
+    batch: Option<Batch>,
+}
+
+/// Entries since the last `applied`, for the figures.
+struct Batch {
+    begun: Instant,
+    entries: u32,
 }
 
 impl Machine {
@@ -32,6 +41,7 @@ impl Machine {
             store,
             recorder,
             entries: Vec::new(),
+            batch: None,
         }
     }
 }
@@ -44,6 +54,11 @@ impl StateMachine for Machine {
     /// this replica differ from the others without a word. Clients cannot cause
     /// that: only controllers write entries, after decoding them.
     fn apply(&mut self, index: u64, _term: u64, data: &[u8]) -> Outcome {
+        let batch = self.batch.get_or_insert_with(|| Batch {
+            begun: Instant::now(),
+            entries: 0,
+        });
+        batch.entries += 1;
         let envelope = codec::decode_envelope(data)
             .unwrap_or_else(|error| panic!("log entry {index} cannot be applied: {error}"));
         let outcome = nube_state::apply(&mut self.state, index, &envelope);
@@ -61,6 +76,12 @@ impl StateMachine for Machine {
         // The view first: who is woken by the past finds it there.
         self.publisher.publish(self.state.clone());
         self.recorder.record(entries, &self.state);
+        if let Some(batch) = self.batch.take() {
+            let events = metrics::events();
+            events.apply_entries.observe(batch.entries.into());
+            let took = batch.begun.elapsed();
+            events.apply_seconds.observe(took.as_secs_f64());
+        }
     }
 
     fn snapshot(&self) -> Box<dyn FnOnce() -> Vec<u8> + Send> {

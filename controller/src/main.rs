@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 use nube_controller::{backup, bootstrap, config, restore, server};
+use nube_telemetry::log;
+use nube_telemetry::trace::Exporter;
 
 /// One replica of Nube's control plane.
 #[derive(Parser)]
@@ -14,14 +16,14 @@ struct Args {
     command: Command,
     /// Form of the log lines on standard error.
     #[arg(long, global = true, value_enum, default_value = "text")]
-    log_format: LogFormat,
+    log_format: log::Format,
 }
 
-#[derive(Clone, Copy, clap::ValueEnum)]
-enum LogFormat {
-    Text,
-    Json,
-}
+/// What is said without `NUBE_LOG`.
+const FILTER: log::Filter = log::Filter {
+    variable: "NUBE_LOG",
+    default: "info,raft=warn",
+};
 
 #[derive(Subcommand)]
 enum Command {
@@ -47,21 +49,16 @@ enum Command {
 
 fn main() -> anyhow::Result<()> {
     let args = Args::parse();
-    let filter = tracing_subscriber::EnvFilter::try_from_env("NUBE_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,raft=warn"));
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr);
-    match args.log_format {
-        LogFormat::Text => log.with_ansi(false).init(),
-        LogFormat::Json => log.json().init(),
-    }
     // Before any TLS: with a choice of providers rustls panics instead of guessing.
     if rustls::crypto::ring::default_provider()
         .install_default()
         .is_err()
     {
         anyhow::bail!("another TLS provider is installed already");
+    }
+    if !matches!(args.command, Command::Run { .. }) {
+        // Nothing to send: these have no collector.
+        drop(log::start(args.log_format, FILTER, None));
     }
     match args.command {
         Command::Bootstrap(args) => bootstrap::run(&args),
@@ -74,7 +71,18 @@ fn main() -> anyhow::Result<()> {
             let runtime = tokio::runtime::Builder::new_multi_thread()
                 .enable_all()
                 .build()?;
+            // Outlives the server and ends before the runtime: it sends the rest.
+            let _exporter = {
+                let _entered = runtime.enter();
+                log::start(args.log_format, FILTER, exporter(&config)?)
+            };
             runtime.block_on(server::run(config))
         }
     }
+}
+
+fn exporter(config: &config::Config) -> anyhow::Result<Option<Exporter>> {
+    let endpoint = config.otlp_endpoint.as_deref();
+    let start = |endpoint| Exporter::start(endpoint, "cloud-controller", config.id.to_string());
+    endpoint.map(start).transpose()
 }

@@ -10,11 +10,12 @@ use nube_consensus::{Handle, ProposeError};
 use nube_proto::peer::v1::ProposeRequest;
 use nube_proto::peer::v1::peer_service_client::PeerServiceClient;
 use nube_state::{Command, Envelope, Outcome, Request, codec};
+use nube_telemetry::trace;
 use tokio::time::Instant;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
-use crate::clock;
+use crate::{clock, metrics};
 
 /// Longer than an election, shorter than a client's patience.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -77,6 +78,7 @@ impl Proposer {
 
     /// Commits a command and waits until it is applied on this controller as
     /// well, so that its caller sees what it did.
+    #[tracing::instrument(name = "propose", skip_all)]
     pub async fn submit(
         &self,
         (actor, source): (String, Option<String>),
@@ -117,10 +119,16 @@ impl Proposer {
     /// that counts.
     pub async fn append(&self, mut envelope: Envelope) -> Result<Committed, ProposeError> {
         envelope.at = clock::now();
-        let applied = self
-            .raft
-            .propose(codec::encode_envelope(&envelope).into())
-            .await?;
+        let begun = Instant::now();
+        let proposed = self.raft.propose(codec::encode_envelope(&envelope).into());
+        let answer = proposed.await;
+        let result = match &answer {
+            Ok(applied) if matches!(applied.reply, Outcome::Refused(_)) => "refused",
+            Ok(_) => "committed",
+            Err(_) => "failed",
+        };
+        metrics::events().proposed(result, begun.elapsed());
+        let applied = answer?;
         Ok(Committed {
             index: applied.index,
             outcome: applied.reply,
@@ -132,9 +140,14 @@ impl Proposer {
         channel: Channel,
         envelope: &Envelope,
     ) -> Result<Committed, ProposeError> {
-        let request = ProposeRequest {
+        let mut request = tonic::Request::new(ProposeRequest {
             envelope: codec::encode_envelope(envelope).into(),
-        };
+        });
+        if let Some(parent) = trace::parent_of(&tracing::Span::current())
+            && let Ok(parent) = parent.parse()
+        {
+            request.metadata_mut().insert(trace::TRACEPARENT, parent);
+        }
         let answer = PeerServiceClient::new(channel).propose(request).await;
         let answer = answer.map_err(|status| {
             tracing::debug!("forwarding to the leader: {status}");

@@ -35,11 +35,12 @@ use crate::cell::Cell;
 use crate::config::Config;
 use crate::fleet::Hosts;
 use crate::machine::Machine;
+use crate::observe::Observe;
 use crate::peer::transport::Peers;
 use crate::propose::Proposer;
 use crate::secret::Secret;
 use crate::tls::Tls;
-use crate::{agents, api, peer, reconcile, store, view, watch};
+use crate::{agents, api, metrics, peer, reconcile, store, view, watch};
 
 /// Lies beside `data_dir` until the log exists: only then may a controller form
 /// a cluster. Without both it has lost its disk, and an empty log under an old
@@ -61,6 +62,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     abort_on_panic();
     let loops = tokio::spawn(reconcile::run(Arc::clone(&cell)));
     let server = serve(Arc::clone(&cell), &tls, listeners)?;
+    metrics::figures::start(&cell);
     tracing::info!(id = cell.config.id, listen = ?cell.config.listen, "controller is serving");
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -195,6 +197,8 @@ fn serve(cell: Arc<Cell>, tls: &Tls, listeners: Vec<TcpListener>) -> anyhow::Res
         .register_encoded_file_descriptor_set(nube_proto::DESCRIPTORS)
         .build_v1()?;
     let router = builder(tls)?
+        // The first layer is the outermost.
+        .layer(Observe)
         .layer(Authorise(Arc::clone(&cell)))
         .add_service(health_service)
         .add_service(reflection)

@@ -15,6 +15,8 @@ use std::time::Duration;
 use anyhow::Context;
 use nube_state::{Change, State, codec};
 
+use crate::metrics;
+
 /// Longer: more of the log is replayed after a crash. Shorter: sled's cost of
 /// about 25 µs per key is paid more often for keys that change often.
 const FLUSH_INTERVAL: Duration = Duration::from_millis(200);
@@ -76,6 +78,7 @@ pub fn open(dir: &Path) -> anyhow::Result<(Writer, State)> {
         }
     };
     fsync::check(&db)?;
+    metrics::events().stored(state.index);
     let shared = Arc::new((Mutex::new(Pending::default()), Condvar::new()));
     let writer = Writer(Arc::clone(&shared));
     std::thread::Builder::new()
@@ -186,6 +189,7 @@ fn flush(
     batch.insert(HASH_KEY, codec::state_hash(state).to_vec());
     db.apply_batch(batch)?;
     db.flush()?;
+    metrics::events().stored(state.index);
     Ok(())
 }
 

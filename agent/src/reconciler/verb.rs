@@ -5,14 +5,16 @@
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::FutureExt;
 use tokio::sync::Semaphore;
+use tracing::Instrument;
 
 use crate::driver::{Driver, DriverError};
 use crate::image::Images;
 use crate::instance::{Desire, Done, Verb, Wish};
+use crate::metrics;
 
 /// Starts at once on one host: each costs a core for a while, so more make all
 /// of them late; fewer leave cores idle.
@@ -36,8 +38,30 @@ impl Lanes {
     }
 }
 
-/// Does a verb. Never panics: a driver's bug fails one step of one instance.
+/// Does a verb, seen by the figures and in a span of its own.
 pub async fn run<D: Driver, I: Images>(
+    driver: Arc<D>,
+    images: Arc<I>,
+    lanes: Lanes,
+    verb: Verb,
+    wish: Wish,
+) -> Done {
+    let (word, instance) = (metrics::word(verb), wish.instance);
+    let span = tracing::info_span!("verb", verb = word, %instance, result = tracing::field::Empty);
+    let begun = Instant::now();
+    let done = perform_in_lane(driver, images, lanes, verb, wish);
+    let done = done.instrument(span.clone()).await;
+    let result = match &done {
+        Done::Failed(_) => "failed",
+        _ => "done",
+    };
+    span.record("result", result);
+    metrics::events().verb(word, result, begun.elapsed());
+    done
+}
+
+/// Never panics: a driver's bug fails one step of one instance.
+async fn perform_in_lane<D: Driver, I: Images>(
     driver: Arc<D>,
     images: Arc<I>,
     lanes: Lanes,

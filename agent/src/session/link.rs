@@ -19,6 +19,7 @@ use super::rules::LinkId;
 use crate::config::Config;
 use crate::driver::Driver;
 use crate::log::chain;
+use crate::metrics;
 use crate::report::View;
 use crate::stream::Streams;
 use crate::tls;
@@ -134,6 +135,7 @@ async fn talk<D: Driver>(
     let opened = tokio::time::timeout(OPEN_TIMEOUT, client.session(ReceiverStream::new(queue)));
     let mut down = opened.await.map_err(|_| Ended::Timeout)??.into_inner();
     shared.controllers.insert(link, channel.clone());
+    let _open = metrics::events().session_open(link);
     tell(shared, link, LinkEvent::Up(up.clone())).await?;
     let mut beat = tokio::time::interval(Duration::from_millis(HEARTBEAT_MS));
     beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -160,7 +162,9 @@ async fn talk<D: Driver>(
                 // A full queue says the controller is stuck: no proof of life
                 // is lost that it would have read.
                 let beat = agent_message::Message::Heartbeat(Heartbeat { sequence });
-                let _ = up.try_send(AgentMessage { message: Some(beat) });
+                if up.try_send(AgentMessage { message: Some(beat) }).is_ok() {
+                    metrics::events().heartbeats_sent.inc();
+                }
             }
         }
     }

@@ -16,6 +16,8 @@ use nube_types::limits::TUNNELS_MAX;
 use tokio::sync::{mpsc, oneshot};
 use tonic::{Status, Streaming};
 
+use crate::metrics::{Held, events};
+
 /// An agent gets this long on top of what the client wants to wait.
 pub const GRACE: Duration = Duration::from_secs(10);
 /// Chunks that may wait for the guest: bounds memory of a fast client.
@@ -34,12 +36,15 @@ pub enum FromGuest {
 pub type Up = Pin<Box<dyn Stream<Item = Result<FromGuest, Status>> + Send>>;
 
 /// Bytes to the guest's side; dropping it ends that half.
-pub struct Down(mpsc::Sender<Result<StreamDown, Status>>);
+pub struct Down {
+    sender: mpsc::Sender<Result<StreamDown, Status>>,
+    _counted: Held,
+}
 
 impl Down {
     /// False when the agent is gone.
     pub async fn send(&self, data: Bytes) -> bool {
-        self.0.send(Ok(StreamDown { data })).await.is_ok()
+        self.sender.send(Ok(StreamDown { data })).await.is_ok()
     }
 }
 
@@ -112,7 +117,10 @@ impl Waiting {
         let result = if opened.error.is_empty() {
             Ok(Attached {
                 up: data_of(up),
-                down: Down(sender),
+                down: Down {
+                    sender,
+                    _counted: Held::one(&events().streams),
+                },
             })
         } else {
             Err(Status::unavailable(opened.error))

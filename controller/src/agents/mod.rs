@@ -88,6 +88,12 @@ impl Agents {
         });
     }
 
+    /// How many agents have a session with this controller.
+    #[must_use]
+    pub fn connected(&self) -> usize {
+        self.with(|registry| registry.sessions.len())
+    }
+
     /// For how long each node that ever spoke has been silent.
     #[must_use]
     pub fn silence(&self) -> BTreeMap<NodeId, Duration> {

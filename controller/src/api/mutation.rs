@@ -28,6 +28,7 @@ impl Mutation {
         parameters: &T,
     ) -> Result<Self, Status> {
         let id = parse_id(request_id)?;
+        crate::observe::request(id);
         let mut hasher = blake3::Hasher::new();
         hasher.update(T::NAME.as_bytes());
         hasher.update(&parameters.encode_to_vec());

@@ -13,6 +13,7 @@ use tower::{Layer, Service};
 use super::{Caller, Credentials, Denied, PROJECT_METADATA, Rule, judge};
 use crate::cell::Cell;
 use crate::identity::{self, Identity};
+use crate::observe;
 
 /// Wraps services.
 #[derive(Clone)]
@@ -64,9 +65,11 @@ where
             match decide(&cell, asked).await {
                 Ok(Passed::Nobody) => {}
                 Ok(Passed::Process(identity)) => {
+                    observe::caller(&identity.actor());
                     request.extensions_mut().insert(identity);
                 }
                 Ok(Passed::Caller(caller)) => {
+                    observe::caller(&caller.actor);
                     request.extensions_mut().insert(*caller);
                 }
                 Err(status) => return Ok(status.into_http()),

@@ -78,6 +78,7 @@ impl Place {
             cluster_secret: self.path("secret"),
             replace,
             cell: bootstrap::Args {
+                node_addresses: Vec::new(),
                 dir: self.path("cell"),
                 controllers: 3,
                 nodes: 2,

@@ -78,6 +78,11 @@ pub const ROOMS: &[Room] = &[
         must_not_reach: &["tonic", "hyper", "sled", "prost@0.14", "rustls"],
     },
     Room {
+        package: "nube-telemetry",
+        may_know: &[],
+        must_not_reach: NO_REPLICA,
+    },
+    Room {
         package: "nube-proto",
         may_know: &["nube-types"],
         must_not_reach: NO_REPLICA,
@@ -91,12 +96,13 @@ pub const ROOMS: &[Room] = &[
             "nube-billing",
             "nube-state",
             "nube-consensus",
+            "nube-telemetry",
         ],
         must_not_reach: &[],
     },
     Room {
         package: "nube-agent",
-        may_know: &["nube-types", "nube-proto"],
+        may_know: &["nube-types", "nube-proto", "nube-telemetry"],
         must_not_reach: NO_REPLICA,
     },
     Room {

@@ -64,7 +64,7 @@ pub async fn run(app: &App, args: Up) -> Result<()> {
     cell.write(&dir)?;
     let hosts = make_hosts(&cell)?;
     track.done(&format!("{} hosts on {}/24", hosts.len(), cell.subnet()));
-    bootstrap(&dir, &cell, &args.sizes)?;
+    bootstrap(&dir, &cell, &args.sizes, &hosts)?;
     start_controllers(&dir, &cell, &track)?;
     start_agents(&dir, &hosts, &track)?;
     ready(app, &dir, &cell, &args, &track).await?;
@@ -127,6 +127,7 @@ fn free_subnet() -> Result<u8> {
 struct Host {
     node: String,
     namespace: String,
+    address: String,
 }
 
 fn make_hosts(cell: &Cell) -> Result<Vec<Host>> {
@@ -162,13 +163,16 @@ fn output(command: &mut Command, what: &str) -> Result<Vec<u8>> {
 }
 
 /// CA, certificates and config files, the first time.
-fn bootstrap(dir: &Path, cell: &Cell, sizes: &Sizes) -> Result<()> {
+fn bootstrap(dir: &Path, cell: &Cell, sizes: &Sizes, hosts: &[Host]) -> Result<()> {
     if dir.join("pki").exists() {
         return Ok(());
     }
     let mut command = Command::new(binary("cloud-controller")?);
     command.arg("bootstrap");
     describe(&mut command, dir, cell, sizes);
+    for host in hosts {
+        command.args(["--node-address", &host.address]);
+    }
     output(&mut command, "making the cluster's CA and files")?;
     Ok(())
 }
