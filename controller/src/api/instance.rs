@@ -164,11 +164,11 @@ impl InstanceService for Service {
     ) -> Result<Response<v1::ListInstancesResponse>, Status> {
         let (caller, message) = mutation::take(request)?;
         let state = self.0.read().await?;
-        let project = caller.project;
-        let wanted = state.instances.iter().filter(|instance| {
+        let after = page::after(&message.page_token)?;
+        let wanted = state.instances_of(caller.project, after).filter(|instance| {
             let carries = |(key, value)| instance.labels.get(key) == Some(value);
             let visible = message.include_deleted || instance.state != InstanceState::Deleted;
-            instance.project == project && visible && message.labels.iter().all(carries)
+            visible && message.labels.iter().all(carries)
         });
         let (page, next_page_token) = page::cut(
             wanted,

@@ -18,11 +18,7 @@ pub fn cut<'a, T: 'a, K: FromStr + Ord + ToString>(
     token: &str,
 ) -> Result<(Vec<&'a T>, String), Status> {
     let size = field::page_size(page_size)?;
-    let after = if token.is_empty() {
-        None
-    } else {
-        Some(decode::<K>(token)?)
-    };
+    let after = after::<K>(token)?;
     let mut rest = items.filter(|item| after.as_ref().is_none_or(|after| key(item) > *after));
     let page: Vec<&T> = rest.by_ref().take(size).collect();
     let next = match page.last() {
@@ -30,6 +26,15 @@ pub fn cut<'a, T: 'a, K: FromStr + Ord + ToString>(
         _ => String::new(),
     };
     Ok((page, next))
+}
+
+/// What a token stands behind; `None` for the first page. For tables that can
+/// begin there instead of being read from their start.
+pub fn after<K: FromStr>(token: &str) -> Result<Option<K>, Status> {
+    match token {
+        "" => Ok(None),
+        token => decode(token).map(Some),
+    }
 }
 
 fn encode(key: &impl ToString) -> String {

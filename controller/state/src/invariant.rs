@@ -126,6 +126,7 @@ fn derived(state: &State, found: &mut Vec<String>) {
     let equal = rebuilt.names == state.derived.names
         && rebuilt.addresses == state.derived.addresses
         && rebuilt.placed == state.derived.placed
+        && rebuilt.owned == state.derived.owned
         && rebuilt.image_use == state.derived.image_use
         && rebuilt.project_names == state.derived.project_names
         && projects(&rebuilt) == projects(&state.derived)

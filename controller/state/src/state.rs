@@ -132,6 +132,9 @@ impl Default for State {
 pub struct Derived {
     /// Living instances by name.
     pub names: OrdMap<(ProjectId, Name), InstanceId>,
+    /// Instances by owner, deleted ones too while they are visible: a page
+    /// begins at its first instance, whatever else is in the cell.
+    pub owned: OrdSet<(ProjectId, InstanceId)>,
     /// Who holds an address.
     pub addresses: OrdMap<(NetworkId, u32), InstanceId>,
     /// What is placed where (places that are held).
@@ -219,6 +222,7 @@ impl Derived {
     pub fn rebuild(state: &State) -> Self {
         let mut derived = Self::default();
         for instance in state.instances.iter() {
+            derived.owned.insert((instance.project, instance.id));
             derived.note_instance(instance);
         }
         for instance in state
@@ -265,6 +269,23 @@ impl State {
         self.derived
             .placed
             .range((node, InstanceId(0))..=(node, InstanceId(u64::MAX)))
+            .filter_map(|(_, id)| self.instances.get(id))
+    }
+
+    /// A project's instances in id order, from behind `after` on.
+    pub fn instances_of(
+        &self,
+        project: ProjectId,
+        after: Option<InstanceId>,
+    ) -> impl Iterator<Item = &Instance> {
+        // Behind the last id there is nothing.
+        let begin = after.map_or(Some(0), |after| after.0.checked_add(1));
+        let ids = begin.map(|begin| {
+            let all = (project, InstanceId(begin))..=(project, InstanceId(u64::MAX));
+            self.derived.owned.range(all)
+        });
+        ids.into_iter()
+            .flatten()
             .filter_map(|(_, id)| self.instances.get(id))
     }
 

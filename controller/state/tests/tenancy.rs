@@ -277,3 +277,21 @@ fn who_and_why_are_told_in_order() {
     assert_eq!(told[1], "operator/admin instance.state placed on n1");
     assert!(told[2].ends_with("pending → failed: no disk"), "{told:?}");
 }
+
+#[test]
+fn a_projects_instances_are_read_from_any_id_on_and_no_other_projects() {
+    let mut cell = roomy();
+    cell.done(fixture::project(OTHER, "other", None));
+    for id in [5, 1, 3, u64::MAX] {
+        let new = new_instance(InstanceId(id), &format!("vm-{}", id % 9), NODE);
+        cell.done(Command::LaunchInstances(launch(vec![new])));
+    }
+    let ids = |project, after: Option<u64>| -> Vec<u64> {
+        let of = cell.state.instances_of(project, after.map(InstanceId));
+        of.map(|instance| instance.id.0).collect()
+    };
+    assert_eq!(ids(PROJECT, None), [1, 3, 5, u64::MAX]);
+    assert_eq!(ids(PROJECT, Some(3)), [5, u64::MAX]);
+    assert_eq!(ids(PROJECT, Some(u64::MAX)), [] as [u64; 0]);
+    assert_eq!(ids(OTHER, None), [] as [u64; 0]);
+}

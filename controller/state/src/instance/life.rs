@@ -121,6 +121,7 @@ fn purge_deleted(state: &mut State) {
         .collect();
     for instance in over {
         state.derived.forget_instance(&instance);
+        state.derived.owned.remove(&(instance.project, instance.id));
         state.instances.remove(&instance.id);
         state.placements.remove(&instance.id);
     }

@@ -260,6 +260,7 @@ pub(crate) fn store(state: &mut State, mut instance: Instance) {
     if before.as_ref() == Some(&instance) {
         return;
     }
+    let before_was_absent = before.is_none();
     if before.as_ref().is_none_or(|b| b.state != instance.state) {
         instance.state_changed_at = state.time;
     }
@@ -279,6 +280,9 @@ pub(crate) fn store(state: &mut State, mut instance: Instance) {
     let released = before.is_some_and(|b| b.holds_place()) && !instance.holds_place();
     if released {
         crate::network::release(state, instance.network, instance.address);
+    }
+    if before_was_absent {
+        state.derived.owned.insert((instance.project, instance.id));
     }
     state.derived.note_instance(&instance);
     if released {
