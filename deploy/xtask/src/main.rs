@@ -4,6 +4,7 @@
 //! programs. Nothing here is linked into what users run, and no rule about the
 //! cloud lives here.
 
+mod bench;
 mod check;
 mod deb;
 mod image;
@@ -26,6 +27,8 @@ enum Command {
     Check,
     /// Run the test suites (tests/run)
     Test(tests::Args),
+    /// Measure: launches, writes, failover, placement, memory, scale
+    Bench(bench::Args),
     /// Build a guest image from Debian's packages
     Image(image::Args),
     /// Build the Debian package
@@ -36,6 +39,7 @@ fn main() -> anyhow::Result<()> {
     match Cli::parse().command {
         Command::Check => check::run(),
         Command::Test(args) => tests::run(&args),
+        Command::Bench(args) => bench::run(&args),
         Command::Image(args) => image::run(&args),
         Command::Deb(args) => deb::run(&args),
     }

@@ -39,13 +39,15 @@ pub struct Cloud {
     base_port: u16,
 }
 
-/// The directory of the binaries that were built with this test.
+/// A binary that was built with this program: tests lie in `deps/`, below the
+/// binaries, other programs beside them.
 fn bin(name: &str) -> anyhow::Result<PathBuf> {
-    let test = std::env::current_exe()?;
-    let dir = test
-        .parent()
-        .and_then(Path::parent)
-        .context("test binaries lie in deps/")?;
+    let own = std::env::current_exe()?;
+    let dir = own.parent().context("a program lies in a directory")?;
+    let dir = match dir.ends_with("deps") {
+        true => dir.parent().context("`deps` lies in a directory")?,
+        false => dir,
+    };
     let path = dir.join(name);
     anyhow::ensure!(
         path.exists(),

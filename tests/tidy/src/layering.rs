@@ -121,6 +121,18 @@ pub const ROOMS: &[Room] = &[
         must_not_reach: NO_REPLICA,
     },
     Room {
+        // Measures clouds from outside, and the pure rooms in its own process.
+        package: "nube-bench",
+        may_know: &[
+            "nube-types",
+            "nube-proto",
+            "nube-scheduler",
+            "nube-state",
+            "nube-harness",
+        ],
+        must_not_reach: &["raft", "sled", "nube-consensus"],
+    },
+    Room {
         package: "nube-cluster-tests",
         may_know: &["nube-types", "nube-proto", "nube-harness"],
         must_not_reach: NO_REPLICA,

@@ -15,10 +15,10 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use nube_harness::{eventually, run};
 
+use super::LIMIT;
+
 /// Between two attempts at the banner.
 const PAUSE: Duration = Duration::from_millis(50);
-/// Ends a run that hangs; nothing is measured with it.
-const LIMIT: Duration = Duration::from_secs(120);
 /// The guest says so on its console: from here on it answers or refuses
 /// connections. Earlier ones hang in the user network until it tries again,
 /// which would be charged to the guest.
@@ -33,14 +33,6 @@ impl Drop for Machine {
             eprintln!("machine {} was not ended: {error}", self.0.id());
         }
     }
-}
-
-/// Seconds since the exec.
-pub struct Hand {
-    /// The guest told that its network is up.
-    pub network: f64,
-    /// Its SSH server answered.
-    pub banner: f64,
 }
 
 /// How the cloud starts a guest, with paths instead of descriptors where they
@@ -91,8 +83,8 @@ impl Recipe {
         })
     }
 
-    /// One boot, in a directory of its own.
-    pub fn run(&self, dir: &Path) -> anyhow::Result<Hand> {
+    /// One boot, in a directory of its own: seconds from exec to banner.
+    pub fn run(&self, dir: &Path) -> anyhow::Result<f64> {
         fs::create_dir(dir)?;
         self.seed(dir)?;
         let size = format!("{}M", self.disk_mib);
@@ -110,16 +102,15 @@ impl Recipe {
             .stderr(File::create(dir.join("stderr"))?);
         let begun = Instant::now();
         let machine = Machine(command.spawn()?);
-        let network = console_says(&dir.join("serial.sock"), NETWORK_IS_UP)
+        console_says(&dir.join("serial.sock"), NETWORK_IS_UP)
             .with_context(|| fs::read_to_string(dir.join("stderr")).unwrap_or_default())?;
-        let network = network.duration_since(begun).as_secs_f64();
         while !banner(address).is_ok_and(|banner| banner.starts_with(b"SSH-2.0-")) {
             anyhow::ensure!(begun.elapsed() < LIMIT, "no banner by hand");
             std::thread::sleep(PAUSE);
         }
         let banner = begun.elapsed().as_secs_f64();
         drop(machine);
-        Ok(Hand { network, banner })
+        Ok(banner)
     }
 
     fn seed(&self, dir: &Path) -> anyhow::Result<()> {
@@ -183,8 +174,8 @@ fn base_of(process: &Path, boot: &[PathBuf]) -> anyhow::Result<PathBuf> {
         .context("no base image is open")
 }
 
-/// When a text was seen on the serial console.
-fn console_says(socket: &Path, text: &[u8]) -> anyhow::Result<Instant> {
+/// Returns when a text is seen on the serial console.
+fn console_says(socket: &Path, text: &[u8]) -> anyhow::Result<()> {
     let mut console = eventually("a console", LIMIT, || Ok(UnixStream::connect(socket)?))?;
     console.set_read_timeout(Some(LIMIT))?;
     let (mut seen, mut buffer) = (Vec::new(), [0; 4096]);
@@ -193,7 +184,7 @@ fn console_says(socket: &Path, text: &[u8]) -> anyhow::Result<Instant> {
         anyhow::ensure!(len > 0, "it ended: {}", String::from_utf8_lossy(&seen));
         seen.extend_from_slice(&buffer[..len]);
     }
-    Ok(Instant::now())
+    Ok(())
 }
 
 /// What the guest's port says first. The user network accepts before the guest.
