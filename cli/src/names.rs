@@ -57,6 +57,8 @@ impl Kind {
 pub async fn of(global: &Global, kind: Kind) -> Vec<String> {
     let global = Global {
         timeout: Some(PATIENCE),
+        // A project that does not exist must not hide those that do.
+        project: global.project.clone().filter(|_| kind != Kind::Project),
         ..global.clone()
     };
     let Ok(client) = Client::open(&global) else {

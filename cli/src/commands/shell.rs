@@ -51,6 +51,7 @@ fn write_page(command: &clap::Command, name: &str, dir: &Path, pages: &mut usize
     let what = format!("`{}`", dir.join(format!("{name}.1")).display());
     let page = clap_mangen::Man::new(command.clone())
         .title(name.to_uppercase())
+        .source(concat!("cloudctl ", env!("CARGO_PKG_VERSION")))
         .manual("Nube");
     let mut text = Vec::new();
     page.render(&mut text).context(&what)?;

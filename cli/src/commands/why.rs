@@ -95,7 +95,7 @@ fn tell(story: &Story) -> String {
         .iter()
         .map(|line| escape(line) + "\n")
         .collect();
-    let whole = story.events.first().is_some_and(|event| is_birth(event));
+    let whole = story.events.first().is_some_and(is_birth);
     if story.oldest_revision > 0 && !whole {
         let oldest = story.oldest_revision;
         text.push_str(&format!(

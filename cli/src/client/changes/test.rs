@@ -165,7 +165,7 @@ async fn a_listing_is_told_whole_or_not_at_all() {
         ..Log::new(10)
     };
     let whole = Log::new(10);
-    let client = of(&[broken.clone()]).await;
+    let client = of(std::slice::from_ref(&broken)).await;
     let mut changes = hasty(&client, 0);
     let error = changes.next().await.expect_err("no listing ever ends");
     assert!(error.render().contains("killed"), "{}", error.render());
@@ -187,7 +187,7 @@ async fn forgotten_changes_are_said_and_listed_anew() {
         compacted: 5,
         ..Log::new(9)
     };
-    let client = of(&[log.clone()]).await;
+    let client = of(std::slice::from_ref(&log)).await;
     let mut changes = hasty(&client, 3);
     let first = changes.next().await.expect("news");
     assert!(matches!(first, News::Compacted { after: 3 }), "{first:?}");
