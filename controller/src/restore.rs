@@ -153,7 +153,8 @@ fn hosts(args: &bootstrap::Args, state: &State) -> Vec<Host> {
     all
 }
 
-/// What the cell knew, under the new identity.
+/// What the cell knew, under the new identity. Whatever else in the state names
+/// the old cluster's own members goes here, and is left out of the state hash.
 fn renamed(mut state: State, cluster: &Cluster) -> anyhow::Result<State> {
     let known = state.cluster.as_mut();
     let known = known.context("the backup is of a cell before its first entry")?;

@@ -21,7 +21,7 @@ pub type Chunks = futures::stream::BoxStream<'static, Result<BackupChunk, Status
 pub async fn stream(cell: &Cell) -> Result<Chunks, Status> {
     let permit = UNDER_WAY
         .try_acquire()
-        .map_err(|_| Status::resource_exhausted("other backups are being taken: try again"))?;
+        .map_err(|_| Status::unavailable("other backups are being taken here"))?;
     let state = cell.read().await?;
     let (cluster_id, term) = (cell.config.cluster_id.clone(), cell.raft.status().term);
     let taken = tokio::task::spawn_blocking(move || backup::take(&state, &cluster_id, term)).await;
