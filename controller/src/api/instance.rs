@@ -165,11 +165,13 @@ impl InstanceService for Service {
         let (caller, message) = mutation::take(request)?;
         let state = self.0.read().await?;
         let after = page::after(&message.page_token)?;
-        let wanted = state.instances_of(caller.project, after).filter(|instance| {
-            let carries = |(key, value)| instance.labels.get(key) == Some(value);
-            let visible = message.include_deleted || instance.state != InstanceState::Deleted;
-            visible && message.labels.iter().all(carries)
-        });
+        let wanted = state
+            .instances_of(caller.project, after)
+            .filter(|instance| {
+                let carries = |(key, value)| instance.labels.get(key) == Some(value);
+                let visible = message.include_deleted || instance.state != InstanceState::Deleted;
+                visible && message.labels.iter().all(carries)
+            });
         let (page, next_page_token) = page::cut(
             wanted,
             |instance| instance.id,

@@ -25,7 +25,10 @@ pub fn check(locations: &Locations, now: u64) -> Vec<Check> {
     let now = i64::try_from(now).unwrap_or(i64::MAX);
     let mut checks = vec![certificate(CA, &file.ca, now)];
     // Absent with an access key: the controllers know when that ends.
-    checks.extend(file.cert.map(|path| certificate("client certificate", &path, now)));
+    checks.extend(
+        file.cert
+            .map(|path| certificate("client certificate", &path, now)),
+    );
     checks.extend(file.key.map(|path| key("private key", &path)));
     checks.extend(file.token_file.map(|path| key("access key", &path)));
     checks
