@@ -25,6 +25,7 @@ mod log;
 mod metrics;
 mod plan;
 mod reconciler;
+mod renew;
 mod report;
 mod run;
 mod session;

@@ -26,8 +26,10 @@ use crate::image::Cache;
 use crate::journal::Journal;
 use crate::metrics;
 use crate::reconciler::Reconciler;
+use crate::renew;
 use crate::session::{Hub, blobs::Controllers, link};
 use crate::stream::Streams;
+use crate::tls::Tls;
 
 /// Events that wait for a task; beyond, their senders wait.
 const EVENTS_QUEUED: usize = 256;
@@ -79,6 +81,7 @@ async fn serve<D: Driver>(
     facts: &Fingerprint,
     answer: &Answer,
 ) -> anyhow::Result<()> {
+    let tls = Tls::load(&config).context("cannot prove who this node is")?;
     let journal = Journal::open(&config.data_dir)?;
     let agent_epoch = journal.next_agent_epoch()?;
     let obeyed_term = journal.leader_term()?;
@@ -106,14 +109,16 @@ async fn serve<D: Driver>(
     let shared = Arc::new(link::Shared {
         hello: hello(&config, facts, answer, driver.name(), agent_epoch),
         config,
+        tls: tls.clone(),
         view,
         events: to_hub,
-        controllers,
+        controllers: controllers.clone(),
         streams: Arc::new(Streams::new(driver)),
     });
     let mut tasks = JoinSet::new();
     tasks.spawn(reconciler.run(for_reconciler));
     tasks.spawn(hub.run(for_hub));
+    tasks.spawn(renew::run(tls.identity().clone(), controllers));
     for link in 0..shared.config.controllers.len() {
         tasks.spawn(link::run(shared.clone(), link));
     }

@@ -8,21 +8,16 @@ use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Context;
 use nube_types::{Labels, NodeId};
-use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
-    Issuer, KeyPair, KeyUsagePurpose, SanType,
-};
 
-use crate::config::{Config, Member};
-use crate::identity::{self, Role};
+use crate::config::{CERTIFICATE_MINUTES_DEFAULT, Config, Member};
+use crate::identity::Role;
+use crate::pki::{Issuer, Leaf};
 use crate::server;
-use crate::tls::SERVER_NAME;
 
-const CA_DAYS: i64 = 3650;
-const LEAF_DAYS: i64 = 397;
 const MEMBERS_MAX: u64 = 9;
 const NODES_MAX: u64 = 64;
 
@@ -68,6 +63,9 @@ pub struct Args {
     /// one machine must not share any.
     #[arg(long, default_value_t = 1_000_000)]
     pub uid_base: u32,
+    /// Life of the certificates of agents and controllers; they renew them.
+    #[arg(long, default_value_t = CERTIFICATE_MINUTES_DEFAULT)]
+    pub certificate_minutes: u32,
 }
 
 /// A host whose agent gets a directory.
@@ -105,7 +103,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         "{} exists: this directory has a cluster",
         pki.display()
     );
-    let cluster = Cluster::new(hex::encode(rand::random::<[u8; 32]>()))?;
+    let cluster = Cluster::new(args, hex::encode(rand::random::<[u8; 32]>()))?;
     let hosts: Vec<_> = (1..=args.nodes).map(|n| Host::fresh(args, n)).collect();
     write(args, &cluster, &hosts)?;
     for id in 1..=args.controllers {
@@ -143,11 +141,9 @@ pub(crate) fn write(args: &Args, cluster: &Cluster, hosts: &[Host]) -> anyhow::R
         fs::remove_dir_all(&fresh).with_context(|| format!("removing {}", fresh.display()))?;
     }
     fs::create_dir_all(&fresh)?;
-    write_public(&fresh.join("ca.pem"), &cluster.ca_pem)?;
-    write_secret(&fresh.join("ca.key"), &cluster.issuer.key().serialize_pem())?;
-    cluster
-        .leaf(Role::Operator, "admin")?
-        .write(&fresh, "operator")?;
+    write_public(&fresh.join("ca.pem"), cluster.issuer.ca_pem())?;
+    write_secret(&fresh.join("ca.key"), &cluster.issuer.ca_key_pem())?;
+    write_leaf(&cluster.leaf(Role::Operator, "admin")?, &fresh, "operator")?;
     for id in 1..=args.controllers {
         write_controller(args, cluster, id)?;
     }
@@ -160,82 +156,26 @@ pub(crate) fn write(args: &Args, cluster: &Cluster, hosts: &[Host]) -> anyhow::R
 pub(crate) struct Cluster {
     pub(crate) id: String,
     secret: String,
-    ca_pem: String,
-    issuer: Issuer<'static, KeyPair>,
-}
-
-struct Leaf {
-    certificate: String,
-    key: String,
-}
-
-fn validity(params: &mut CertificateParams, days: i64) -> anyhow::Result<()> {
-    let now = i64::try_from(crate::clock::now().seconds())?;
-    let at = |seconds: i64| {
-        rcgen::date_time_ymd(1970, 1, 1) + std::time::Duration::from_secs(seconds.unsigned_abs())
-    };
-    // An hour back: clocks of a new cluster may differ.
-    params.not_before = at(now - 3600);
-    params.not_after = at(now + days * 86_400);
-    Ok(())
+    issuer: Issuer,
 }
 
 impl Cluster {
     /// A new identity and CA around a secret, as 64 hexadecimal digits.
-    pub(crate) fn new(secret: String) -> anyhow::Result<Self> {
+    pub(crate) fn new(args: &Args, secret: String) -> anyhow::Result<Self> {
         let id = hex::encode(rand::random::<[u8; 16]>());
-        let mut params = CertificateParams::default();
-        params.distinguished_name = DistinguishedName::new();
-        params
-            .distinguished_name
-            .push(DnType::CommonName, format!("Nube cluster {id}"));
-        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        validity(&mut params, CA_DAYS)?;
-        let key = KeyPair::generate()?;
-        let ca_pem = params.self_signed(&key)?.pem();
-        Ok(Self {
-            id,
-            secret,
-            ca_pem,
-            issuer: Issuer::new(params, key),
-        })
+        let life = Duration::from_secs(u64::from(args.certificate_minutes) * 60);
+        let issuer = Issuer::generate(&id)?.with_lifetime(life);
+        Ok(Self { id, secret, issuer })
     }
 
     fn leaf(&self, role: Role, name: &str) -> anyhow::Result<Leaf> {
-        let mut params = CertificateParams::default();
-        params.distinguished_name = DistinguishedName::new();
-        params
-            .distinguished_name
-            .push(DnType::CommonName, format!("{} {name}", role.word()));
-        let uri = identity::uri(&self.id, role, name);
-        params.subject_alt_names.push(SanType::URI(uri.try_into()?));
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-        if role == Role::Controller {
-            params
-                .subject_alt_names
-                .push(SanType::DnsName(SERVER_NAME.try_into()?));
-            params
-                .extended_key_usages
-                .push(ExtendedKeyUsagePurpose::ServerAuth);
-        }
-        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        params.is_ca = IsCa::ExplicitNoCa;
-        validity(&mut params, LEAF_DAYS)?;
-        let key = KeyPair::generate()?;
-        let certificate = params.signed_by(&key, &self.issuer)?.pem();
-        Ok(Leaf {
-            certificate,
-            key: key.serialize_pem(),
-        })
+        self.issuer.issue_with_key(&self.id, role, name)
     }
 }
 
-impl Leaf {
-    fn write(&self, dir: &Path, name: &str) -> anyhow::Result<()> {
-        write_public(&dir.join(format!("{name}.pem")), &self.certificate)?;
-        write_secret(&dir.join(format!("{name}.key")), &self.key)
-    }
+fn write_leaf(leaf: &Leaf, dir: &Path, name: &str) -> anyhow::Result<()> {
+    write_public(&dir.join(format!("{name}.pem")), &leaf.certificate)?;
+    write_secret(&dir.join(format!("{name}.key")), &leaf.key)
 }
 
 pub(crate) fn write_public(path: &Path, text: &str) -> anyhow::Result<()> {
@@ -294,10 +234,13 @@ fn metrics_port(args: &Args, id: u64) -> Option<u16> {
 fn write_controller(args: &Args, cluster: &Cluster, id: u64) -> anyhow::Result<()> {
     let dir = controller_dir(args, id);
     fs::create_dir_all(&dir)?;
-    write_public(&dir.join("ca.pem"), &cluster.ca_pem)?;
-    cluster
-        .leaf(Role::Controller, &id.to_string())?
-        .write(&dir, "tls")?;
+    write_public(&dir.join("ca.pem"), cluster.issuer.ca_pem())?;
+    write_secret(&dir.join("ca.key"), &cluster.issuer.ca_key_pem())?;
+    write_leaf(
+        &cluster.leaf(Role::Controller, &id.to_string())?,
+        &dir,
+        "tls",
+    )?;
     write_secret(&dir.join("cluster.secret"), &cluster.secret)?;
     let member = |id| {
         let address = address(args, id)?;
@@ -312,6 +255,8 @@ fn write_controller(args: &Args, cluster: &Cluster, id: u64) -> anyhow::Result<(
         ca: "ca.pem".into(),
         certificate: "tls.pem".into(),
         key: "tls.key".into(),
+        ca_key: "ca.key".into(),
+        certificate_minutes: args.certificate_minutes,
         cluster_secret: "cluster.secret".into(),
         metrics_listen: metrics_port(args, id)
             .map(|port| SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port)),
@@ -347,10 +292,12 @@ fn write_node(args: &Args, cluster: &Cluster, number: u32, host: &Host) -> anyho
     const AGENT_METRICS_PORT: u16 = 9_150;
     let dir = args.dir.join(&host.name);
     fs::create_dir_all(&dir)?;
-    write_public(&dir.join("ca.pem"), &cluster.ca_pem)?;
-    cluster
-        .leaf(Role::Agent, &host.id.to_string())?
-        .write(&dir, "tls")?;
+    write_public(&dir.join("ca.pem"), cluster.issuer.ca_pem())?;
+    write_leaf(
+        &cluster.leaf(Role::Agent, &host.id.to_string())?,
+        &dir,
+        "tls",
+    )?;
     let controller = |id| {
         let port = u16::try_from(port(args, id))?;
         anyhow::Ok(SocketAddr::new(args.underlay, port).to_string())
@@ -419,6 +366,7 @@ mod test {
             vcpus_per_node: 2,
             disk_mib_per_node: 1024,
             uid_base: 1_000_000,
+            certificate_minutes: 60,
         };
         run(&args).expect("a fresh directory");
         let config =
@@ -435,6 +383,10 @@ mod test {
             let line = format!("metrics_listen = \"{address}\"");
             assert!(text.contains(&line), "{text}");
         }
+        let issuer = Issuer::load(&config.ca, &config.ca_key).expect("a CA");
+        let pki = args.dir.join("pki");
+        let same = Issuer::load(&pki.join("ca.pem"), &pki.join("ca.key")).expect("a CA");
+        assert_eq!(issuer.fingerprint(), same.fingerprint());
         assert!(
             run(&args).is_err(),
             "a second bootstrap must not replace the CA"

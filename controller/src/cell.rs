@@ -14,6 +14,7 @@ use crate::blob::Blobs;
 use crate::config::Config;
 use crate::fleet::Hosts;
 use crate::metrics;
+use crate::pki::Issuer;
 use crate::propose::Proposer;
 use crate::secret::Secret;
 use crate::view::Views;
@@ -41,6 +42,8 @@ pub struct Cell {
     pub hosts: Hosts,
     /// Watch streams open here.
     pub watchers: AtomicU32,
+    /// The cluster's CA.
+    pub issuer: Issuer,
 }
 
 impl Cell {

@@ -3,9 +3,14 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
+
+/// A day.
+pub const CERTIFICATE_MINUTES_DEFAULT: u32 = 24 * 60;
+const CERTIFICATE_MINUTES_MAX: u32 = 397 * 24 * 60;
 
 /// Settings of one controller. Relative paths start at the file's directory.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -27,6 +32,13 @@ pub struct Config {
     pub certificate: PathBuf,
     /// Its private key (PEM, mode 0600).
     pub key: PathBuf,
+    /// The CA's key (PEM, mode 0600): every controller renews certificates.
+    pub ca_key: PathBuf,
+    /// Life of the certificates of agents and controllers, 1 to 571680 (397
+    /// days). A stolen one is good for so long; an agent that is off for longer
+    /// has to join again.
+    #[serde(default = "certificate_minutes_default")]
+    pub certificate_minutes: u32,
     /// 32 bytes in hexadecimal (mode 0600), the same on every controller: host
     /// keys are derived from it and user-data is sealed with it.
     pub cluster_secret: PathBuf,
@@ -63,6 +75,7 @@ impl Config {
             &mut config.ca,
             &mut config.certificate,
             &mut config.key,
+            &mut config.ca_key,
             &mut config.cluster_secret,
         ] {
             *file = base.join(&*file);
@@ -78,10 +91,20 @@ impl Config {
             checked.map_err(|rule| anyhow::anyhow!("otlp_endpoint: {rule}"))?;
         }
         anyhow::ensure!(
+            (1..=CERTIFICATE_MINUTES_MAX).contains(&config.certificate_minutes),
+            "certificate_minutes: not 1 to {CERTIFICATE_MINUTES_MAX}"
+        );
+        anyhow::ensure!(
             !config.listen.is_empty(),
             "listen: at least one address is needed"
         );
         Ok(config)
+    }
+
+    /// Life of the certificates of agents and controllers.
+    #[must_use]
+    pub fn certificate_life(&self) -> Duration {
+        Duration::from_secs(u64::from(self.certificate_minutes) * 60)
     }
 
     /// The cluster id as bytes.
@@ -91,6 +114,10 @@ impl Config {
             .context("cluster_id: 32 hexadecimal digits are needed")?;
         Ok(bytes)
     }
+}
+
+fn certificate_minutes_default() -> u32 {
+    CERTIFICATE_MINUTES_DEFAULT
 }
 
 #[cfg(test)]
@@ -106,6 +133,7 @@ mod test {
         ca = "ca.pem"
         certificate = "tls.pem"
         key = "tls.key"
+        ca_key = "ca.key"
         cluster_secret = "cluster.secret"
         [[members]]
         id = 1
@@ -124,6 +152,8 @@ mod test {
         let config = load(GOOD).expect("a good file");
         assert!(config.data_dir.is_absolute() && config.data_dir.ends_with("data"));
         assert_eq!(config.image_dir, PathBuf::from("/images"));
+        assert!(config.ca_key.is_absolute());
+        assert_eq!(config.certificate_minutes, 1_440);
     }
 
     #[test]
@@ -142,6 +172,18 @@ mod test {
             (
                 format!("otlp_endpoint = \"https://x:1\"\n{GOOD}"),
                 "otlp_endpoint",
+            ),
+            (
+                format!("certificate_minutes = 0\n{GOOD}"),
+                "certificate_minutes",
+            ),
+            (
+                format!("certificate_minutes = 571681\n{GOOD}"),
+                "certificate_minutes",
+            ),
+            (
+                format!("certificate_minutes = -1\n{GOOD}"),
+                "certificate_minutes",
             ),
             (GOOD.replace("[\"127.0.0.1:7101\"]", "[]"), "listen"),
         ];

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
-use nube_controller::{backup, bootstrap, config, restore, server};
+use nube_controller::{backup, bootstrap, certify, config, restore, server};
 use nube_telemetry::log;
 use nube_telemetry::trace::Exporter;
 
@@ -35,6 +35,9 @@ enum Command {
     },
     /// Makes a new cluster's CA, certificates, secrets and config files.
     Bootstrap(bootstrap::Args),
+    /// Gives nodes of a bootstrapped cluster new certificates, if theirs have
+    /// expired: for hosts that were off for longer than a certificate lives.
+    Certify(certify::Args),
     /// Makes a new cluster that begins with a backup.
     Restore(restore::Args),
     /// Makes a backup file from the data of a stopped controller, for the case
@@ -62,6 +65,7 @@ fn main() -> anyhow::Result<()> {
     }
     match args.command {
         Command::Bootstrap(args) => bootstrap::run(&args),
+        Command::Certify(args) => certify::run(&args),
         Command::Restore(args) => restore::run(&args),
         Command::BackupOffline(args) => backup::offline(&args),
         Command::BackupShow { file } => restore::show(&file),

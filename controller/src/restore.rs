@@ -94,7 +94,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         fs::remove_dir_all(&staged.dir)
             .with_context(|| format!("removing {}", staged.dir.display()))?;
     }
-    let cluster = Cluster::new(secret)?;
+    let cluster = Cluster::new(&args.cell, secret)?;
     let hosts = hosts(&args.cell, &state);
     bootstrap::write(&staged, &cluster, &hosts)?;
     let state = renamed(state, &cluster)?;

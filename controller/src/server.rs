@@ -7,7 +7,6 @@ use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
 use anyhow::Context;
-use futures::StreamExt;
 use nube_proto::agent::v1::agent_service_server::AgentServiceServer;
 use nube_proto::peer::v1::peer_service_server::PeerServiceServer;
 use nube_proto::v1::access_key_service_server::AccessKeyServiceServer;
@@ -25,7 +24,6 @@ use nube_proto::v1::ssh_key_service_server::SshKeyServiceServer;
 use nube_types::limits::MESSAGE_BYTES_MAX;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::Server;
 
 use crate::agents::Agents;
@@ -34,13 +32,16 @@ use crate::blob::Blobs;
 use crate::cell::Cell;
 use crate::config::Config;
 use crate::fleet::Hosts;
+use crate::identity::Role;
+use crate::listener::{self, Limits};
 use crate::machine::Machine;
 use crate::observe::Observe;
 use crate::peer::transport::Peers;
+use crate::pki::Issuer;
 use crate::propose::Proposer;
 use crate::secret::Secret;
 use crate::tls::Tls;
-use crate::{agents, api, metrics, peer, reconcile, store, view, watch};
+use crate::{agents, api, metrics, peer, reconcile, renew, store, view, watch};
 
 /// Lies beside `data_dir` until the log exists: only then may a controller form
 /// a cluster. Without both it has lost its disk, and an empty log under an old
@@ -49,6 +50,16 @@ pub const FIRST_START: &str = "first-start";
 
 /// Streams of one connection; a client with more opens another.
 const STREAMS_PER_CONNECTION: u32 = 1_024;
+/// What a connection may have in flight towards us, in all and per stream: its
+/// share of memory, and the throughput over a long wire.
+const WINDOW_BYTES: u32 = 1 << 20;
+/// Metadata of one request; ours have a few hundred bytes.
+const HEADER_LIST_BYTES_MAX: u32 = 16 << 10;
+/// The smallest that HTTP/2 allows.
+const FRAME_BYTES_MAX: u32 = 16 << 10;
+/// Streams that a client opened and reset before we looked, or broke so that we
+/// reset them: an honest client has next to none, a rapid reset thousands.
+const RESETS_MAX: usize = 64;
 /// hyper's graceful shutdown may wait for ever on an idle client.
 const SHUTDOWN: Duration = Duration::from_secs(3);
 const TRANSFER: Duration = Duration::from_secs(2);
@@ -57,10 +68,12 @@ const TRANSFER: Duration = Duration::from_secs(2);
 pub async fn run(config: Config) -> anyhow::Result<()> {
     let listeners = listen(&config).await?;
     let tls = Tls::load(&config)?;
-    let cell = start(config, &tls).await?;
+    let issuer = issuer(&config, &tls)?;
+    let cell = start(config, &tls, issuer).await?;
     // From here on a panic anywhere must not leave half a controller running.
     abort_on_panic();
     let loops = tokio::spawn(reconcile::run(Arc::clone(&cell)));
+    tokio::spawn(renew::run(Arc::clone(&cell), Arc::clone(tls.identity())));
     let server = serve(Arc::clone(&cell), &tls, listeners)?;
     metrics::figures::start(&cell);
     tracing::info!(id = cell.config.id, listen = ?cell.config.listen, "controller is serving");
@@ -111,7 +124,20 @@ async fn listen(config: &Config) -> anyhow::Result<Vec<TcpListener>> {
     Ok(listeners)
 }
 
-async fn start(config: Config, tls: &Tls) -> anyhow::Result<Arc<Cell>> {
+/// The CA; with it the own certificate is put in order before anybody sees it.
+fn issuer(config: &Config, tls: &Tls) -> anyhow::Result<Issuer> {
+    let issuer = Issuer::load(&config.ca, &config.ca_key)?.with_lifetime(config.certificate_life());
+    if renew::is_due(tls.identity(), &issuer, 0.0) {
+        let name = config.id.to_string();
+        let role = Role::Controller;
+        renew::renew(tls.identity(), &issuer, &config.cluster_id, role, &name)
+            .context("renewing the own certificate")?;
+        tracing::info!("own certificate renewed");
+    }
+    Ok(issuer)
+}
+
+async fn start(config: Config, tls: &Tls, issuer: Issuer) -> anyhow::Result<Arc<Cell>> {
     std::fs::create_dir_all(&config.data_dir)?;
     let first_start = config.data_dir.with_file_name(FIRST_START);
     anyhow::ensure!(
@@ -160,6 +186,7 @@ async fn start(config: Config, tls: &Tls) -> anyhow::Result<Arc<Cell>> {
         agents: Agents::default(),
         blobs: Blobs::local(&config.image_dir)?,
         secret: Secret::load(&config.cluster_secret)?,
+        issuer,
         config,
     }))
 }
@@ -167,20 +194,29 @@ async fn start(config: Config, tls: &Tls) -> anyhow::Result<Arc<Cell>> {
 /// A service with bounded messages.
 macro_rules! bounded {
     ($cell:ident, $server:ident, $service:path) => {
-        $server::new($service(Arc::clone(&$cell))).max_decoding_message_size(MESSAGE_BYTES_MAX)
+        bounded!($cell, $server, $service, MESSAGE_BYTES_MAX)
+    };
+    ($cell:ident, $server:ident, $service:path, $bytes_max:expr) => {
+        $server::new($service(Arc::clone(&$cell))).max_decoding_message_size($bytes_max)
     };
 }
 
 type Serving = futures::future::BoxFuture<'static, Result<(), tonic::transport::Error>>;
 
-fn builder(tls: &Tls) -> anyhow::Result<Server> {
+/// TLS is done before: `listener`. Pings end what does not answer; a stream may
+/// live as long as its connection.
+fn builder() -> Server {
     let keepalive = Some(Duration::from_secs(5));
-    Ok(Server::builder()
-        .tls_config(tls.server())?
-        .tcp_nodelay(true)
+    Server::builder()
         .max_concurrent_streams(STREAMS_PER_CONNECTION)
+        .initial_connection_window_size(WINDOW_BYTES)
+        .initial_stream_window_size(WINDOW_BYTES)
+        .http2_max_header_list_size(HEADER_LIST_BYTES_MAX)
+        .max_frame_size(FRAME_BYTES_MAX)
+        .http2_max_pending_accept_reset_streams(Some(RESETS_MAX))
+        .http2_max_local_error_reset_streams(Some(RESETS_MAX))
         .http2_keepalive_interval(keepalive)
-        .http2_keepalive_timeout(keepalive))
+        .http2_keepalive_timeout(keepalive)
 }
 
 fn serve(cell: Arc<Cell>, tls: &Tls, listeners: Vec<TcpListener>) -> anyhow::Result<Serving> {
@@ -196,7 +232,7 @@ fn serve(cell: Arc<Cell>, tls: &Tls, listeners: Vec<TcpListener>) -> anyhow::Res
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(nube_proto::DESCRIPTORS)
         .build_v1()?;
-    let router = builder(tls)?
+    let router = builder()
         // The first layer is the outermost.
         .layer(Observe)
         .layer(Authorise(Arc::clone(&cell)))
@@ -218,12 +254,15 @@ fn serve(cell: Arc<Cell>, tls: &Tls, listeners: Vec<TcpListener>) -> anyhow::Res
         .add_service(bounded!(cell, NodeServiceServer, node::Service))
         .add_service(bounded!(cell, BillingServiceServer, billing::Service))
         .add_service(bounded!(cell, ClusterServiceServer, cluster::Service))
-        .add_service(bounded!(cell, JoinServiceServer, join::Service))
+        .add_service(bounded!(
+            cell,
+            JoinServiceServer,
+            join::Service,
+            join::MESSAGE_BYTES_MAX
+        ))
         .add_service(bounded!(cell, AgentServiceServer, agents::service::Service))
         .add_service(bounded!(cell, PeerServiceServer, peer::service::Service));
-    let streams = listeners
-        .into_iter()
-        .map(|listener| TcpListenerStream::new(listener).boxed());
-    let incoming = futures::stream::select_all(streams);
+    let limits = Limits::default().fit_files();
+    let incoming = listener::serve(listeners, &tls.acceptor(), limits);
     Ok(Box::pin(router.serve_with_incoming(incoming)))
 }

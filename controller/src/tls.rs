@@ -1,61 +1,83 @@
-//! TLS of both directions: every connection is mutual, against the cluster's CA
-//! alone. Servers are known by one name, whatever address they are reached at.
+//! TLS of both directions, against the cluster's CA alone, from one identity
+//! that may be renewed while connections stand. TLS 1.3 only; servers are known
+//! by one name, whatever address they are reached at.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use tonic::transport::{
-    Certificate, Channel, ClientTlsConfig, Endpoint, Identity, ServerTlsConfig,
-};
+use nube_tls::{ALPN, Dialer, Files, Identity, provider};
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
+use rustls::{RootCertStore, ServerConfig};
+use tokio_rustls::TlsAcceptor;
+use tonic::transport::Channel;
 
 use crate::config::Config;
 
-/// The name in every controller's certificate.
-pub const SERVER_NAME: &str = "controller.nube.internal";
-
-/// This controller's certificate, key and CA.
+/// This controller's identity, and what is made of it.
 #[derive(Clone)]
 pub struct Tls {
-    ca: Certificate,
-    identity: Identity,
+    identity: Arc<Identity>,
+    acceptor: TlsAcceptor,
+    dialer: Dialer,
 }
 
 impl Tls {
     /// Reads the files that the config names.
     pub fn load(config: &Config) -> anyhow::Result<Self> {
-        let read = |path: &std::path::Path| {
-            std::fs::read(path).with_context(|| format!("reading {}", path.display()))
-        };
-        let (certificate, key) = (read(&config.certificate)?, read(&config.key)?);
+        let identity = Identity::load(Files {
+            ca: config.ca.clone(),
+            certificate: config.certificate.clone(),
+            key: config.key.clone(),
+        })?;
         Ok(Self {
-            ca: Certificate::from_pem(read(&config.ca)?),
-            identity: Identity::from_pem(certificate, key),
+            acceptor: TlsAcceptor::from(Arc::new(server(&identity)?)),
+            dialer: Dialer::new(&identity)?,
+            identity,
         })
     }
 
-    /// For the server side: callers without a certificate of the CA are turned
-    /// away in the handshake.
+    /// The shared cell; a renewed certificate goes in here.
     #[must_use]
-    pub fn server(&self) -> ServerTlsConfig {
-        ServerTlsConfig::new()
-            .identity(self.identity.clone())
-            .client_ca_root(self.ca.clone())
+    pub fn identity(&self) -> &Arc<Identity> {
+        &self.identity
+    }
+
+    /// For the server side.
+    #[must_use]
+    pub fn acceptor(&self) -> TlsAcceptor {
+        self.acceptor.clone()
     }
 
     /// A channel to another controller; connects when it is first used.
     pub fn channel(&self, address: &str) -> anyhow::Result<Channel> {
-        let tls = ClientTlsConfig::new()
-            .ca_certificate(self.ca.clone())
-            .identity(self.identity.clone())
-            .domain_name(SERVER_NAME);
-        let endpoint = Endpoint::from_shared(format!("https://{address}"))
+        let endpoint = Dialer::endpoint(address)
             .with_context(|| format!("address `{address}`"))?
-            .tls_config(tls)?
-            .tcp_nodelay(true)
             .connect_timeout(Duration::from_secs(2))
             .http2_keep_alive_interval(Duration::from_secs(2))
             .keep_alive_timeout(Duration::from_secs(2))
             .keep_alive_while_idle(true);
-        Ok(endpoint.connect_lazy())
+        Ok(self.dialer.lazy(&endpoint))
     }
+}
+
+/// A caller may come without a certificate: newcomers and holders of access
+/// keys have none, and the gate decides. A certificate that is shown must be
+/// the CA's, made for clients, and in force.
+fn server(identity: &Arc<Identity>) -> anyhow::Result<ServerConfig> {
+    let mut roots = RootCertStore::empty();
+    roots.add(identity.ca().clone())?;
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider())
+        .allow_unauthenticated()
+        .build()?;
+    let resolver = Arc::clone(identity);
+    let mut config = ServerConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_client_cert_verifier(verifier)
+        .with_cert_resolver(resolver);
+    config.alpn_protocols = vec![ALPN.to_vec()];
+    // A resumed session would bring its first certificate back unchecked.
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
+    Ok(config)
 }

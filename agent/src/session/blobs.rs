@@ -41,19 +41,27 @@ impl Controllers {
         });
     }
 
+    /// Those connected at this moment, if any.
+    #[must_use]
+    pub fn connected_now(&self) -> Vec<(LinkId, Channel)> {
+        listed(&self.channels.borrow())
+    }
+
     /// Waits until at least one is connected: while there is none, a launch is
     /// neither failed nor counted as tried.
     async fn connected(&self) -> Vec<(LinkId, Channel)> {
         let mut seen = self.channels.subscribe();
         match seen.wait_for(|channels| !channels.is_empty()).await {
-            Ok(channels) => channels
-                .iter()
-                .map(|(link, channel)| (*link, channel.clone()))
-                .collect(),
+            Ok(channels) => listed(&channels),
             // The sender lives in `self`.
             Err(_closed) => Vec::new(),
         }
     }
+}
+
+fn listed(channels: &BTreeMap<LinkId, Channel>) -> Vec<(LinkId, Channel)> {
+    let pair = |(link, channel): (&LinkId, &Channel)| (*link, channel.clone());
+    channels.iter().map(pair).collect()
 }
 
 impl BlobSource for Controllers {

@@ -22,7 +22,7 @@ use crate::log::chain;
 use crate::metrics;
 use crate::report::View;
 use crate::stream::Streams;
-use crate::tls;
+use crate::tls::Tls;
 
 /// First and longest pause between attempts, each drawn from the upper half:
 /// agents of a whole cell do not come back in step.
@@ -35,8 +35,10 @@ const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What every link of this agent shares.
 pub struct Shared<D> {
-    /// For addresses and certificates.
+    /// For addresses.
     pub config: Config,
+    /// For certificates.
+    pub tls: Tls,
     /// Who this is; `unknown_resources` is filled in at each connect.
     pub hello: Hello,
     /// For what the hello says of unknown things.
@@ -52,8 +54,6 @@ pub struct Shared<D> {
 /// Why a session ended.
 #[derive(Debug, thiserror::Error)]
 enum Ended {
-    #[error(transparent)]
-    Tls(#[from] tls::Error),
     #[error("cannot connect")]
     Connect(#[source] tonic::transport::Error),
     #[error("the controller did not open the session in time")]
@@ -127,8 +127,8 @@ async fn talk<D: Driver>(
     controller: &str,
     greeted: &mut bool,
 ) -> Result<std::convert::Infallible, Ended> {
-    let endpoint = tls::endpoint(&shared.config, controller)?;
-    let channel = endpoint.connect().await.map_err(Ended::Connect)?;
+    let channel = shared.tls.connect(controller).await;
+    let channel = channel.map_err(Ended::Connect)?;
     let mut client = client(channel.clone());
     let (up, queue) = mpsc::channel(QUEUE_MAX);
     send(&up, agent_message::Message::Hello(hello(shared))).await?;

@@ -7,12 +7,13 @@ use std::task::{Context, Poll};
 use futures::future::BoxFuture;
 use tonic::Status;
 use tonic::body::Body;
-use tonic::transport::server::{TcpConnectInfo, TlsConnectInfo};
+use tonic::transport::server::TlsConnectInfo;
 use tower::{Layer, Service};
 
 use super::{Caller, Credentials, Denied, PROJECT_METADATA, Rule, judge};
 use crate::cell::Cell;
 use crate::identity::{self, Identity};
+use crate::listener::Connection;
 use crate::observe;
 
 /// Wraps services.
@@ -62,7 +63,14 @@ where
         let mut inner = std::mem::replace(&mut self.inner, clone);
         let (cell, asked) = (Arc::clone(&self.cell), Asked::of(&request, &self.cell));
         Box::pin(async move {
-            match decide(&cell, asked).await {
+            let connection = asked.connection.clone();
+            let known = matches!(asked.credentials, Credentials::Certificate(_));
+            let decided = decide(&cell, asked).await;
+            // Who calls what anybody may call has proven nothing by it.
+            if known && decided.is_ok() || !matches!(decided, Ok(Passed::Nobody) | Err(_)) {
+                connection.iter().for_each(Connection::prove);
+            }
+            match decided {
                 Ok(Passed::Nobody) => {}
                 Ok(Passed::Process(identity)) => {
                     observe::caller(&identity.actor());
@@ -85,6 +93,7 @@ struct Asked {
     credentials: Credentials,
     project: Option<String>,
     source: Option<String>,
+    connection: Option<Connection>,
 }
 
 impl Asked {
@@ -93,7 +102,7 @@ impl Asked {
             let value = request.headers().get(name)?;
             Some(String::from_utf8_lossy(value.as_bytes()).into_owned())
         };
-        let info = request.extensions().get::<TlsConnectInfo<TcpConnectInfo>>();
+        let info = request.extensions().get::<TlsConnectInfo<Connection>>();
         let certificate = info
             .and_then(TlsConnectInfo::peer_certs)
             .and_then(|chain| identity::from_chain(&chain, &cell.config.cluster_id));
@@ -102,12 +111,14 @@ impl Asked {
             (None, Some(identity)) => Credentials::Certificate(identity),
             (None, None) => Credentials::None,
         };
-        let remote = info.and_then(|info| info.get_ref().remote_addr());
+        let connection = info.map(|info| info.get_ref().clone());
+        let remote = connection.as_ref().map(Connection::remote);
         Self {
             rule: Rule::of(request.uri().path()),
             credentials,
             project: text(PROJECT_METADATA),
             source: remote.map(|address| address.ip().to_string()),
+            connection,
         }
     }
 }

@@ -89,6 +89,7 @@ impl Place {
                 vcpus_per_node: 2,
                 disk_mib_per_node: 1024,
                 uid_base: 1_000_000,
+                certificate_minutes: 60,
             },
         }
     }

@@ -88,10 +88,16 @@ pub const ROOMS: &[Room] = &[
         must_not_reach: NO_REPLICA,
     },
     Room {
+        package: "nube-tls",
+        may_know: &[],
+        must_not_reach: NO_REPLICA,
+    },
+    Room {
         package: "nube-controller",
         may_know: &[
             "nube-types",
             "nube-proto",
+            "nube-tls",
             "nube-scheduler",
             "nube-billing",
             "nube-state",
@@ -102,7 +108,7 @@ pub const ROOMS: &[Room] = &[
     },
     Room {
         package: "nube-agent",
-        may_know: &["nube-types", "nube-proto", "nube-telemetry"],
+        may_know: &["nube-types", "nube-proto", "nube-telemetry", "nube-tls"],
         must_not_reach: NO_REPLICA,
     },
     Room {
@@ -134,7 +140,7 @@ pub const ROOMS: &[Room] = &[
     },
     Room {
         package: "nube-cluster-tests",
-        may_know: &["nube-types", "nube-proto", "nube-harness"],
+        may_know: &["nube-types", "nube-proto", "nube-tls", "nube-harness"],
         must_not_reach: NO_REPLICA,
     },
     Room {

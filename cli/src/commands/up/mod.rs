@@ -220,8 +220,26 @@ fn start_controllers(dir: &Path, cell: &Cell, track: &Track<'_>) -> Result<()> {
     Ok(())
 }
 
+/// An agent that was off for longer than its certificate lives cannot renew it.
+/// On this machine lies the CA's key, so nobody has to join again by hand.
+fn certify(dir: &Path, hosts: &[Host]) -> Result<()> {
+    let is_off = |host: &&Host| !Process::of(&dir.join(&host.node)).is_running();
+    let off: Vec<&str> = hosts
+        .iter()
+        .filter(is_off)
+        .map(|h| h.node.as_str())
+        .collect();
+    if off.is_empty() {
+        return Ok(());
+    }
+    let mut command = Command::new(binary("cloud-controller")?);
+    command.arg("certify").arg("--dir").arg(dir).args(off);
+    output(&mut command, "looking at the nodes' certificates").map(|_| ())
+}
+
 fn start_agents(dir: &Path, hosts: &[Host], track: &Track<'_>) -> Result<()> {
     let program = binary("cloud-agent")?;
+    certify(dir, hosts)?;
     for host in hosts {
         let home = dir.join(&host.node);
         if !Process::of(&home).is_running() {
