@@ -15,6 +15,8 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::StreamExt;
+use futures::stream::BoxStream;
 use rustix::net::sockopt;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::{TcpListener, TcpStream};
@@ -65,7 +67,7 @@ const KEEPALIVE_IDLE: Duration = Duration::from_secs(15);
 const KEEPALIVE_PROBES: u32 = 3;
 
 /// What the server takes.
-pub type Incoming = ReceiverStream<io::Result<TlsStream<Guarded>>>;
+pub type Incoming = BoxStream<'static, io::Result<TlsStream<Guarded>>>;
 
 impl Limits {
     /// Raises this process's limit of open files as far as it may, and takes
@@ -94,9 +96,10 @@ impl Limits {
     }
 }
 
-/// Starts a task for each socket. Ends with the stream it returns.
-#[must_use]
-pub fn serve(sockets: Vec<TcpListener>, tls: &TlsAcceptor, limits: Limits) -> Incoming {
+/// Starts the thread that accepts and shakes hands. It is one thread of its own:
+/// a flood of handshakes takes a core at most, and delays no request, and no
+/// heartbeat between controllers. Ends with the stream it returns.
+pub fn serve(sockets: Vec<TcpListener>, tls: &TlsAcceptor, limits: Limits) -> io::Result<Incoming> {
     let (ready, incoming) = mpsc::channel(QUEUE);
     let door = Arc::new(Door {
         tls: tls.clone(),
@@ -105,10 +108,35 @@ pub fn serve(sockets: Vec<TcpListener>, tls: &TlsAcceptor, limits: Limits) -> In
         limits,
         ready,
     });
-    for socket in sockets {
-        tokio::spawn(accept(socket, Arc::clone(&door)));
-    }
-    ReceiverStream::new(incoming)
+    let sockets = sockets.into_iter().map(TcpListener::into_std);
+    let sockets = sockets.collect::<io::Result<Vec<_>>>()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let thread = std::thread::Builder::new().name("door".to_owned());
+    thread.spawn(move || {
+        let mut accepting = tokio::task::JoinSet::new();
+        let context = runtime.enter();
+        for socket in sockets {
+            match TcpListener::from_std(socket) {
+                Ok(socket) => {
+                    accepting.spawn_on(accept(socket, Arc::clone(&door)), runtime.handle())
+                }
+                Err(error) => return tracing::error!("a socket cannot be served: {error}"),
+            };
+        }
+        drop((context, door));
+        // Connections that were handed over have left this runtime.
+        runtime.block_on(async { while accepting.join_next().await.is_some() {} });
+    })?;
+    Ok(Box::pin(ReceiverStream::new(incoming).map(arrive)))
+}
+
+/// From here on the connection is served by the runtime that asked for it.
+fn arrive(arrived: io::Result<TlsStream<Guarded>>) -> io::Result<TlsStream<Guarded>> {
+    let mut stream = arrived?;
+    stream.get_mut().0.move_here()?;
+    Ok(stream)
 }
 
 /// What all sockets share.

@@ -263,6 +263,6 @@ fn serve(cell: Arc<Cell>, tls: &Tls, listeners: Vec<TcpListener>) -> anyhow::Res
         .add_service(bounded!(cell, AgentServiceServer, agents::service::Service))
         .add_service(bounded!(cell, PeerServiceServer, peer::service::Service));
     let limits = Limits::default().fit_files();
-    let incoming = listener::serve(listeners, &tls.acceptor(), limits);
+    let incoming = listener::serve(listeners, &tls.acceptor(), limits)?;
     Ok(Box::pin(router.serve_with_incoming(incoming)))
 }

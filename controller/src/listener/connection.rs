@@ -134,7 +134,8 @@ type Fate = Pin<Box<dyn Future<Output = &'static str> + Send>>;
 
 /// A TCP stream that ends when its time has come.
 pub struct Guarded {
-    tcp: TcpStream,
+    /// `None` only when moving it failed.
+    tcp: Option<TcpStream>,
     connection: Connection,
     /// `None` once it is sealed.
     fate: Option<Fate>,
@@ -154,7 +155,7 @@ impl Guarded {
             expires_s: OnceLock::new(),
         }));
         Self {
-            tcp,
+            tcp: Some(tcp),
             fate: Some(Box::pin(fate(connection.clone(), slot.proof))),
             connection,
             _permit: slot.permit,
@@ -165,12 +166,25 @@ impl Guarded {
         &self.connection
     }
 
-    /// An error when the time has come, and from then on.
-    fn check(&mut self, context: &mut Context<'_>) -> io::Result<()> {
+    /// Has the current runtime wait for its bytes instead of the one before.
+    pub(super) fn move_here(&mut self) -> io::Result<()> {
+        if let Some(tcp) = self.tcp.take() {
+            self.tcp = Some(TcpStream::from_std(tcp.into_std()?)?);
+        }
+        Ok(())
+    }
+
+    /// The stream; an error when the time has come, and from then on.
+    fn open(&mut self, context: &mut Context<'_>) -> io::Result<Pin<&mut TcpStream>> {
         let ended = match &mut self.fate {
             None => "closed",
             Some(fate) => match fate.as_mut().poll(context) {
-                Poll::Pending => return Ok(()),
+                Poll::Pending => {
+                    let tcp = self.tcp.as_mut();
+                    return tcp
+                        .map(Pin::new)
+                        .ok_or_else(|| io::ErrorKind::NotConnected.into());
+                }
                 Poll::Ready(reason) => {
                     tracing::debug!(remote = %self.connection.remote(), "connection cut: {reason}");
                     self.fate = None;
@@ -219,8 +233,7 @@ impl AsyncRead for Guarded {
         context: &mut Context<'_>,
         into: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        self.check(context)?;
-        Pin::new(&mut self.tcp).poll_read(context, into)
+        self.open(context)?.poll_read(context, into)
     }
 }
 
@@ -230,8 +243,7 @@ impl AsyncWrite for Guarded {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.check(context)?;
-        Pin::new(&mut self.tcp).poll_write(context, bytes)
+        self.open(context)?.poll_write(context, bytes)
     }
 
     fn poll_write_vectored(
@@ -239,20 +251,21 @@ impl AsyncWrite for Guarded {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.check(context)?;
-        Pin::new(&mut self.tcp).poll_write_vectored(context, slices)
+        self.open(context)?.poll_write_vectored(context, slices)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.tcp.is_write_vectored()
+        self.tcp.as_ref().is_some_and(AsyncWrite::is_write_vectored)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.check(context)?;
-        Pin::new(&mut self.tcp).poll_flush(context)
+        self.open(context)?.poll_flush(context)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tcp).poll_shutdown(context)
+        match &mut self.tcp {
+            Some(tcp) => Pin::new(tcp).poll_shutdown(context),
+            None => Poll::Ready(Ok(())),
+        }
     }
 }

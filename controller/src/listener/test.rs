@@ -65,7 +65,7 @@ async fn world(limits: Limits) -> World {
         .await;
     let id = config.cluster_id.clone();
     let gate = move |request: tonic::Request<()>| gate(&id, request);
-    let incoming = serve(vec![socket], &tls.acceptor(), limits);
+    let incoming = serve(vec![socket], &tls.acceptor(), limits).expect("a thread");
     let server = tonic::transport::Server::builder()
         .add_service(InterceptedService::new(service, gate))
         .serve_with_incoming(incoming);
@@ -304,10 +304,12 @@ async fn each_caller_gets_in_or_is_refused_where_it_should_be() {
     ];
     for (what, word, odd) in refused {
         let client = world.client(Some(&leaf(odd)), &TLS13);
-        let status = world.call(&client).await.expect_err(what);
-        // In the handshake, not by the gate: the transport is the cause.
-        let alert = format!("{:?}", std::error::Error::source(&status));
-        assert!(alert.contains(word), "{what}: {status}");
+        // In the handshake, before any gate. A client of TLS 1.3 hears of it
+        // at its first read.
+        let mut stream = world.stream(&client).await.expect("half a handshake");
+        let alert = stream.read_u8().await.expect_err(what).to_string();
+        assert!(alert.contains(word), "{what}: {alert}");
+        world.call(&client).await.expect_err(what);
     }
     let old = world.client(Some(&good), &TLS12);
     assert!(world.stream(&old).await.is_err(), "TLS 1.2");
