@@ -4,7 +4,8 @@ use crate::command::{Command, Envelope, Tick};
 use crate::outcome::{Outcome, Refusal};
 use crate::state::{self, State};
 use crate::{
-    access_key, event, image, instance, network, node, principal, project, request, ssh_key,
+    access_key, event, image, instance, join_token, member, network, node, principal, project,
+    request, ssh_key,
 };
 
 /// Applies the entry at `index`. Deterministic; synchronous; no I/O.
@@ -66,6 +67,10 @@ fn run(state: &mut State, command: &Command) -> Result<Outcome, Refusal> {
         Command::CreateAccessKey(command) => access_key::create(state, command),
         Command::DeleteAccessKey(id) => access_key::delete(state, *id),
         Command::SetNodeLabels(command) => node::set_labels(state, command),
+        Command::CreateJoinToken(command) => join_token::create(state, command),
+        Command::RedeemJoinToken(command) => join_token::redeem(state, command),
+        Command::RegisterMembers(command) => member::register(state, command),
+        Command::RemoveMember(command) => member::remove(state, command),
     }
 }
 
@@ -84,5 +89,6 @@ fn advance(state: &mut State, tick: &Tick) -> Outcome {
     instance::life::advance(state);
     network::expire(state);
     request::expire(state);
+    join_token::expire(state);
     Outcome::Done
 }

@@ -184,7 +184,7 @@ pub fn state_hash(state: &State) -> [u8; 32] {
     *hasher.finalize().as_bytes()
 }
 
-fn digests(state: &State) -> [[u64; 4]; 15] {
+fn digests(state: &State) -> [[u64; 4]; 17] {
     [
         state.ssh_keys.digest(),
         state.images.digest(),
@@ -201,6 +201,8 @@ fn digests(state: &State) -> [[u64; 4]; 15] {
         state.access_keys.digest(),
         state.events.digest(),
         state.placements.digest(),
+        state.join_tokens.digest(),
+        state.members.digest(),
     ]
 }
 
@@ -227,6 +229,8 @@ pub fn encode_snapshot(state: &State) -> Vec<u8> {
     encode_table(&mut encoder, &state.access_keys);
     encode_table(&mut encoder, &state.events);
     encode_table(&mut encoder, &state.placements);
+    encode_table(&mut encoder, &state.join_tokens);
+    encode_table(&mut encoder, &state.members);
     bytes
 }
 
@@ -262,6 +266,8 @@ pub fn decode_snapshot(bytes: &[u8]) -> Result<State, CodecError> {
         decode_table(&mut decoder, &mut state.access_keys)?;
         decode_table(&mut decoder, &mut state.events)?;
         decode_table(&mut decoder, &mut state.placements)?;
+        decode_table(&mut decoder, &mut state.join_tokens)?;
+        decode_table(&mut decoder, &mut state.members)?;
     }
     if decoder.position() + 1 != bytes.len() {
         let cause = "bytes are left over".to_owned();
@@ -316,6 +322,8 @@ pub fn rows(state: &State) -> impl Iterator<Item = (Vec<u8>, Vec<u8>)> {
         .chain(state.access_keys.rows())
         .chain(state.events.rows())
         .chain(state.placements.rows())
+        .chain(state.join_tokens.rows())
+        .chain(state.members.rows())
 }
 
 /// Reads a state from the store's rows (key, value), in any order.
@@ -361,6 +369,8 @@ fn decode_row(state: &mut State, key: &[u8], value: &[u8]) -> Result<(), CodecEr
         13 => put_row(&mut state.access_keys, key, value),
         14 => put_row(&mut state.events, key, value),
         17 => put_row(&mut state.placements, key, value),
+        15 => put_row(&mut state.join_tokens, key, value),
+        16 => put_row(&mut state.members, key, value),
         table => {
             let cause = format!("unknown table {table}");
             Err(CodecError::Malformed {

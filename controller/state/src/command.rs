@@ -9,6 +9,8 @@ use nube_types::{
 
 use crate::image::{Blob, DiskFormat};
 use crate::instance::{InstanceStage, InstanceState};
+use crate::join_token::{CreateJoinToken, RedeemJoinToken};
+use crate::member::{RegisterMembers, RemoveMember};
 use crate::node::NodeFacts;
 use crate::placement::Explanation;
 use crate::principal::{AccessRole, PrincipalKind};
@@ -114,6 +116,18 @@ pub enum Command {
     /// Labels that an operator gives a host.
     #[n(20)]
     SetNodeLabels(#[n(0)] SetNodeLabels),
+    /// One host or one controller may join.
+    #[n(21)]
+    CreateJoinToken(#[n(0)] CreateJoinToken),
+    /// A newcomer presents a secret and its public key.
+    #[n(22)]
+    RedeemJoinToken(#[n(0)] RedeemJoinToken),
+    /// The first members, from the config of the first leader.
+    #[n(23)]
+    RegisterMembers(#[n(0)] RegisterMembers),
+    /// A member must not take part any more.
+    #[n(24)]
+    RemoveMember(#[n(0)] RemoveMember),
 }
 
 /// See [`Command::CreateProject`].

@@ -10,6 +10,7 @@ use nube_types::{ProjectId, RequestId, TimestampMs};
 
 use crate::command::{Command, Envelope};
 use crate::instance::Instance;
+use crate::join_token::Joined;
 use crate::node::bounded;
 use crate::outcome::Kind;
 use crate::state::State;
@@ -139,6 +140,12 @@ impl Before {
         let (name, project) = (name.unwrap_or_default(), None);
         Self { name, project }
     }
+}
+
+/// A newcomer got its identity. It has no request id: its key is what makes its
+/// attempts one.
+pub(crate) fn note_joined(state: &mut State, joined: &Joined) {
+    state.notes.push(describe::joined(joined));
 }
 
 /// Writes what the entry has to tell. The mutation itself comes first.

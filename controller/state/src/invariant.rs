@@ -6,7 +6,9 @@ use std::collections::BTreeSet;
 
 use crate::codec;
 use crate::instance::{DesiredState, InstanceState};
+use crate::join_token::{JoinRole, Joined};
 use crate::state::{Derived, State};
+use nube_types::limits::{JOIN_TOKENS_MAX, MEMBERS_REMOVED_KEPT};
 
 /// Every broken invariant as a sentence that starts with its number.
 #[must_use]
@@ -17,7 +19,43 @@ pub fn broken(state: &State) -> Vec<String> {
     life(state, &mut found);
     usage(state, &mut found);
     derived(state, &mut found);
+    membership(state, &mut found);
     found
+}
+
+/// A7: a name means one member, a token one newcomer of its own role, and both
+/// tables are bounded.
+fn membership(state: &State, found: &mut Vec<String>) {
+    let mut names = BTreeSet::new();
+    for member in crate::member::present(state) {
+        if member.name.as_ref().is_some_and(|name| !names.insert(name)) {
+            found.push(format!(
+                "A7: the name of member {} is used twice",
+                member.id
+            ));
+        }
+    }
+    let removed = state.members.len() - crate::member::present(state).count();
+    // The newest number is kept in any case.
+    if removed > MEMBERS_REMOVED_KEPT + 1 || state.join_tokens.len() > JOIN_TOKENS_MAX {
+        found.push("A7: more tombstones or join tokens than are kept".to_owned());
+    }
+    let mut bound = BTreeSet::new();
+    for token in state.join_tokens.iter() {
+        let fits = match token.spent.as_ref().map(|spent| &spent.joined) {
+            None => true,
+            Some(Joined::Agent { name, .. }) => {
+                token.role == JoinRole::Agent && *name == token.name
+            }
+            Some(Joined::Controller { member, name }) => {
+                let newest = crate::member::newest_id(state);
+                token.role == JoinRole::Controller && *name == token.name && *member <= newest
+            }
+        };
+        if !fits || !bound.insert((token.role, &token.name)) {
+            found.push(format!("A7: the join token of `{}` is not one", token.name));
+        }
+    }
 }
 
 /// C2: reserved never exceeds what a node offers, unless its agent came back with

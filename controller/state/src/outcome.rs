@@ -5,8 +5,10 @@ use std::fmt;
 
 use minicbor::{Decode, Encode};
 use nube_types::{
-    AccessKeyId, ImageId, InstanceId, Name, NodeId, PrincipalId, ProjectId, SshKeyId,
+    AccessKeyId, ImageId, InstanceId, Name, NodeId, PrincipalId, ProjectId, SshKeyId, TimestampMs,
 };
+
+use crate::join_token::Joined;
 
 /// What became of a command.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
@@ -35,6 +37,12 @@ pub enum Outcome {
     /// The access key.
     #[n(7)]
     AccessKey(#[n(0)] AccessKeyId),
+    /// A join token that is good until then.
+    #[n(10)]
+    JoinToken(#[n(0)] TimestampMs),
+    /// A newcomer's identity.
+    #[n(11)]
+    Joined(#[n(0)] Joined),
 }
 
 /// The kind of thing a refusal is about.
@@ -65,6 +73,9 @@ pub enum Kind {
     /// See `access_key.rs`.
     #[n(7)]
     AccessKey,
+    /// See `member.rs`.
+    #[n(20)]
+    Member,
 }
 
 impl fmt::Display for Kind {
@@ -78,6 +89,7 @@ impl fmt::Display for Kind {
             Self::Project => "project",
             Self::Principal => "principal",
             Self::AccessKey => "access key",
+            Self::Member => "member",
         })
     }
 }
@@ -254,6 +266,15 @@ pub enum Refusal {
         #[n(1)]
         role: String,
     },
+    /// Unknown, expired, spent by another key, or of another role: nobody learns
+    /// which.
+    #[n(20)]
+    #[error("the join token is not valid")]
+    TokenRefused,
+    /// The rest of the voters would have no quorum that answers.
+    #[n(21)]
+    #[error("{0}")]
+    QuorumAtRisk(#[n(0)] String),
 }
 
 impl From<Refusal> for Outcome {

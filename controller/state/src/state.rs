@@ -12,6 +12,8 @@ use crate::event::{Event, Note};
 use crate::image::Image;
 use crate::instance::{Instance, InstanceState};
 use crate::instance_type::{self, InstanceType};
+use crate::join_token::JoinToken;
+use crate::member::Member;
 use crate::network::{Network, ReleasedAddress};
 use crate::node::{Node, NodeUse};
 use crate::outcome::{Outcome, Refusal};
@@ -88,6 +90,10 @@ pub struct State {
     pub placements: Table<Placement>,
     /// What the entry under way has to tell; empty between entries.
     pub(crate) notes: Vec<Note>,
+    /// See `join_token.rs`.
+    pub join_tokens: Table<JoinToken>,
+    /// See `member.rs`.
+    pub members: Table<Member>,
     /// Never stored, never hashed: rebuilt from the above.
     pub derived: Derived,
 }
@@ -122,6 +128,8 @@ impl Default for State {
             events: Table::default(),
             placements: Table::default(),
             notes: Vec::new(),
+            join_tokens: Table::default(),
+            members: Table::default(),
             derived: Derived::default(),
         }
     }
@@ -307,6 +315,8 @@ impl State {
         self.access_keys.take_changes(&mut changes);
         self.events.take_changes(&mut changes);
         self.placements.take_changes(&mut changes);
+        self.join_tokens.take_changes(&mut changes);
+        self.members.take_changes(&mut changes);
         changes
     }
 }

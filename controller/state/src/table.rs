@@ -34,6 +34,12 @@ impl KeyBytes for String {
     }
 }
 
+impl KeyBytes for [u8; 32] {
+    fn append_to(&self, bytes: &mut Vec<u8>) {
+        bytes.extend_from_slice(self);
+    }
+}
+
 impl<A: KeyBytes, B: KeyBytes> KeyBytes for (A, B) {
     fn append_to(&self, bytes: &mut Vec<u8>) {
         self.0.append_to(bytes);

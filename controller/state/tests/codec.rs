@@ -17,9 +17,11 @@ use fixture::{
     ALICE, Cell, IMAGE, KEY, OTHER, PROJECT, at_ms, launch_one, observed, request, wish,
 };
 use nube_state::command::{NodeSeen, Tick, Wish};
+use nube_state::join_token::{CreateJoinToken, Joined, RedeemJoinToken};
+use nube_state::member::{NewMember, RegisterMembers, RemoveMember};
 use nube_state::{
-    AccessRole, CodecError, Command, Envelope, FORMAT, InstanceState, Kind, Outcome, Quota,
-    Refusal, State, codec,
+    AccessRole, CodecError, Command, Envelope, FORMAT, InstanceState, JoinRole, Kind, Outcome,
+    Quota, Refusal, State, codec,
 };
 use nube_types::{AccessKeyId, InstanceId, NodeId};
 
@@ -65,6 +67,29 @@ fn commands() -> Vec<(&'static str, Command)> {
         ),
         Command::DeleteAccessKey(AccessKeyId(1)),
         fixture::labels(NODE, &[("rack", "r2")], &["row"]),
+        Command::CreateJoinToken(CreateJoinToken {
+            hash: [8; 32],
+            role: JoinRole::Agent,
+            name: fixture::name("host-1"),
+        }),
+        Command::RedeemJoinToken(RedeemJoinToken {
+            hash: [8; 32],
+            public_key_hash: [9; 32],
+            address: Some("10.0.0.9:7000".to_owned()),
+            node: NODE,
+        }),
+        Command::RegisterMembers(RegisterMembers {
+            members: vec![NewMember {
+                id: 1,
+                address: "c1:7000".to_owned(),
+                agent_address: Some("10.0.0.1:7000".to_owned()),
+            }],
+        }),
+        Command::RemoveMember(RemoveMember {
+            id: 1,
+            voters: vec![1, 2, 3],
+            silent: vec![3],
+        }),
     ];
     let named = |command: Command| {
         let name = match &command {
@@ -89,6 +114,10 @@ fn commands() -> Vec<(&'static str, Command)> {
             Command::CreateAccessKey(_) => "create_access_key",
             Command::DeleteAccessKey(_) => "delete_access_key",
             Command::SetNodeLabels(_) => "set_node_labels",
+            Command::CreateJoinToken(_) => "create_join_token",
+            Command::RedeemJoinToken(_) => "redeem_join_token",
+            Command::RegisterMembers(_) => "register_members",
+            Command::RemoveMember(_) => "remove_member",
         };
         (name, command)
     };
@@ -143,10 +172,15 @@ fn full_state() -> State {
     let mut explained = fixture::new_instance(InstanceId(4), "explained", NODE);
     explained.explanation = Some(fixture::explanation(NODE));
     cell.done(Command::LaunchInstances(fixture::launch(vec![explained])));
+    cell.done(fixture::members(&[1, 2, 3]));
+    cell.done(fixture::join_token(1, JoinRole::Controller, "spare"));
+    cell.done(fixture::redeem(1, 1, Some("10.0.0.4:7000")));
+    cell.done(fixture::remove_member(1, &[1, 2, 3], &[]));
     let state = cell.state;
     assert!(!state.projects.is_empty() && !state.principals.is_empty());
     assert!(!state.access_keys.is_empty() && !state.events.is_empty());
     assert!(!state.placements.is_empty());
+    assert!(!state.join_tokens.is_empty() && state.members.len() == 4);
     let lengths = [
         state.ssh_keys.len(),
         state.images.len(),
@@ -222,6 +256,12 @@ fn outcomes() -> Vec<Outcome> {
             name: name(),
             role: what(),
         },
+        Refusal::TokenRefused,
+        Refusal::QuorumAtRisk(what()),
+        Refusal::NotFound {
+            kind: Kind::Member,
+            reference: what(),
+        },
     ];
     let kept = vec![
         Outcome::Done,
@@ -231,6 +271,16 @@ fn outcomes() -> Vec<Outcome> {
         Outcome::Project(OTHER),
         Outcome::Principal(ALICE),
         Outcome::AccessKey(AccessKeyId(1)),
+        Outcome::JoinToken(at_ms(600_000)),
+        Outcome::Joined(Joined::Agent {
+            node: NODE,
+            name: name(),
+            agent_epoch: 3,
+        }),
+        Outcome::Joined(Joined::Controller {
+            member: 4,
+            name: name(),
+        }),
     ];
     kept.into_iter()
         .chain(refusals.into_iter().map(Outcome::Refused))

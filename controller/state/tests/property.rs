@@ -16,8 +16,8 @@ use fixture::{BEGIN_MS, Cell, IMAGE, KEY, NETWORK};
 use nube_billing::verify;
 use nube_state::command::{Command, Envelope, NewInstance, Observed, Wish};
 use nube_state::{
-    AccessRole, InstanceStage, InstanceState, Network, Outcome, Quota, State, apply, codec,
-    invariant,
+    AccessRole, InstanceStage, InstanceState, JoinRole, Network, Outcome, Quota, State, apply,
+    codec, invariant,
 };
 use nube_types::limits::STOPPING_DEADLINE_MS;
 use nube_types::{
@@ -216,15 +216,52 @@ fn quota_and_audit_hold(
             | Command::RegisterNode(_)
             | Command::SetNodeReachable(_)
             | Command::ReportInstances(_)
+            | Command::RegisterMembers(_)
+            | Command::RedeemJoinToken(_)
     );
-    let expected = usize::from(effective && envelope.request.is_some() && !internal);
+    // A newcomer has no request: what it got is told once.
+    let spent = |state: &State| {
+        state
+            .join_tokens
+            .iter()
+            .filter(|t| t.spent.is_some())
+            .count()
+    };
+    let joined = match envelope.command {
+        Command::RedeemJoinToken(_) => spent(after) - spent(before),
+        _ => 0,
+    };
+    let expected = joined + usize::from(effective && envelope.request.is_some() && !internal);
     prop_assert_eq!(audits, expected, "{:?}", written);
     prop_assert!(effective || written.is_empty());
     Ok(())
 }
 
+/// Few secrets, keys and names, so that newcomers meet.
+fn membership() -> impl Strategy<Value = Command> {
+    let role = prop_oneof![Just(JoinRole::Agent), Just(JoinRole::Controller)];
+    let address = prop_oneof![
+        4 => Just(None),
+        4 => Just(Some("c9:7000")),
+        1 => Just(Some("no address")),
+    ];
+    let ids = prop::collection::vec(0..6_u64, 0..5);
+    let text = prop_oneof![Just("n1"), Just("n2"), Just("n7"), Just("spare")];
+    prop_oneof![
+        3 => (0..4_u8, role, text).prop_map(|(secret, role, text)| {
+            fixture::join_token(secret, role, text)
+        }),
+        3 => (0..4_u8, 0..3_u8, address)
+            .prop_map(|(secret, key, address)| fixture::redeem(secret, key, address)),
+        1 => ids.clone().prop_map(|ids| fixture::members(&ids)),
+        1 => (0..9_u64, ids.clone(), ids)
+            .prop_map(|(id, voters, silent)| fixture::remove_member(id, &voters, &silent)),
+    ]
+}
+
 fn command() -> impl Strategy<Value = Command> {
     prop_oneof![
+        2 => membership(),
         8 => report(),
         6 => wish(),
         5 => launch(),

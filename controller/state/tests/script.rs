@@ -24,7 +24,8 @@ use std::path::Path;
 use fixture::{Cell, at_ms};
 use nube_state::command::{NodeSeen, Tick, Wish};
 use nube_state::{
-    Command, Instance, InstanceStage, InstanceState, Node, Outcome, Refusal, State, codec,
+    Command, Instance, InstanceStage, InstanceState, JoinRole, Joined, Node, Outcome, Refusal,
+    State, codec,
 };
 use nube_types::{ImageId, InstanceId, Mib, NodeId, PlacementEpoch, SshKeyId, TimestampMs};
 
@@ -141,6 +142,11 @@ fn number(text: &str) -> u64 {
         .unwrap_or_else(|_| panic!("`{text}` is not a number"))
 }
 
+fn numbers(text: &str) -> Vec<u64> {
+    let words = text.split(',').filter(|word| !word.is_empty());
+    words.map(number).collect()
+}
+
 fn node_id(text: &str) -> NodeId {
     NodeId(number(text.trim_start_matches('n')))
 }
@@ -220,6 +226,26 @@ impl Story {
             "reboot" => self.wish(words, Wish::Reboot),
             "delete" => self.wish(words, Wish::Delete),
             "report" => self.report(words),
+            "token" => {
+                let role = match words.word(1) {
+                    "agent" => JoinRole::Agent,
+                    _ => JoinRole::Controller,
+                };
+                fixture::join_token(words.number("secret", 1) as u8, role, words.word(2))
+            }
+            // `join 7 secret=1 at=c4:7000`: a newcomer whose key is 7.
+            "join" => fixture::redeem(
+                words.number("secret", 1) as u8,
+                number(words.word(1)) as u8,
+                words.pairs.get("at").copied(),
+            ),
+            "members" => fixture::members(&numbers(words.word(1))),
+            // `remove-member 1 voters=1,2,3 silent=2`
+            "remove-member" => fixture::remove_member(
+                number(words.word(1)),
+                &numbers(words.pairs.get("voters").unwrap_or(&"")),
+                &numbers(words.pairs.get("silent").unwrap_or(&"")),
+            ),
             other => panic!("`{other}` is no command of a story"),
         }
     }
@@ -356,6 +382,18 @@ fn shown_outcome(outcome: &Outcome) -> String {
         Outcome::Project(_) | Outcome::Principal(_) | Outcome::AccessKey(_) => {
             unreachable!("stories of tenants are in tenancy.rs")
         }
+        Outcome::JoinToken(until) => format!("good until {}\n", shown_time(*until)),
+        Outcome::Joined(Joined::Agent {
+            node,
+            name,
+            agent_epoch,
+        }) => format!(
+            "joined as host n{} {name} after epoch {agent_epoch}\n",
+            node.0
+        ),
+        Outcome::Joined(Joined::Controller { member, name }) => {
+            format!("joined as member {member} {name}\n")
+        }
         Outcome::Refused(refusal @ Refusal::StalePlacement { .. }) => {
             format!("refused, choose again: {refusal}\n")
         }
@@ -405,6 +443,22 @@ fn rows(state: &State) -> BTreeMap<String, String> {
             format!("key {}", key.id.0),
             format!("{} {}", key.name, key.fingerprint),
         );
+    }
+    for member in state.members.iter() {
+        let mut row = member.address.clone();
+        if let Some(name) = &member.name {
+            let _ = write!(row, " {name}");
+        }
+        if let Some(at) = member.removed_at {
+            let _ = write!(row, ", removed {}", shown_time(at));
+        }
+        rows.insert(format!("member {}", member.id), row);
+    }
+    for token in state.join_tokens.iter() {
+        let spent = if token.spent.is_some() { ", spent" } else { "" };
+        let (role, until) = (token.role, shown_time(token.expires_at));
+        let row = format!("{role:?} {} until {until}{spent}", token.name);
+        rows.insert(format!("token {}", token.hash[0]), row);
     }
     for image in state.images.iter() {
         rows.insert(format!("image {}", image.id.0), image.name().to_string());

@@ -80,6 +80,16 @@ pub const SERIAL_RING_BYTES: u64 = 1024 * 1024;
 pub const REASON_BYTES_MAX: usize = 500;
 /// Watch streams open at once on one controller: each is woken at each commit.
 pub const WATCHERS_MAX: u32 = 10_000;
+/// Voters and learners of one cell: each more makes commits slower.
+pub const MEMBERS_MAX: usize = 9;
+/// Tombstones of removed controllers that are kept by name.
+pub const MEMBERS_REMOVED_KEPT: usize = 100;
+/// A DNS name, a colon and a port.
+pub const ADDRESS_BYTES_MAX: usize = 261;
+/// A join token is a key to the cell: it is void soon, used or not.
+pub const JOIN_TOKEN_LIFE_MS: u64 = 10 * 60 * 1000;
+/// Unexpired join tokens: they are scanned at each tick.
+pub const JOIN_TOKENS_MAX: usize = 1_000;
 /// Tunnels open at once through one controller.
 pub const TUNNELS_MAX: usize = 1_000;
 

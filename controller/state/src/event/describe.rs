@@ -4,6 +4,7 @@ use nube_types::ProjectId;
 
 use super::{Before, Note};
 use crate::command::{ChangeInstance, Command, LaunchInstances, SetNodeLabels, Wish};
+use crate::join_token::{JoinRole, Joined};
 use crate::outcome::Kind;
 use crate::project::Quota;
 use crate::state::State;
@@ -39,6 +40,7 @@ pub(super) fn mutation(state: &State, command: &Command, before: &Before) -> Opt
         .or_else(|| project(state, command, before))
         .or_else(|| principal(state, command, before))
         .or_else(|| cell(state, command))
+        .or_else(|| member(state, command))
 }
 
 fn key_or_image(command: &Command, before: &Before) -> Option<Note> {
@@ -170,4 +172,33 @@ fn labels_text(c: &SetNodeLabels) -> String {
     let set = c.set.iter().map(|(key, value)| format!("{key}={value}"));
     let removed = c.remove.iter().map(|key| format!("{key}-"));
     set.chain(removed).collect::<Vec<_>>().join(" ")
+}
+
+fn member(state: &State, command: &Command) -> Option<Note> {
+    Some(match command {
+        Command::CreateJoinToken(c) => {
+            let kind = match c.role {
+                JoinRole::Agent => Kind::Node,
+                JoinRole::Controller => Kind::Member,
+            };
+            Note::new("join_token.create", kind, &c.name, &c.name)
+        }
+        Command::RemoveMember(c) => {
+            let name = state.members.get(&c.id).and_then(|m| m.name.as_ref());
+            let name = name.map(ToString::to_string).unwrap_or_default();
+            Note::new("member.remove", Kind::Member, c.id, name)
+        }
+        _ => return None,
+    })
+}
+
+/// A newcomer got its identity.
+pub(super) fn joined(joined: &Joined) -> Note {
+    let note = match joined {
+        Joined::Agent { node, name, .. } => Note::new("node.join", Kind::Node, node, name),
+        Joined::Controller { member, name } => {
+            Note::new("member.join", Kind::Member, member, name)
+        }
+    };
+    note.saying("by token")
 }
