@@ -243,8 +243,14 @@ fn write_controller(args: &Args, cluster: &Cluster, id: u64) -> anyhow::Result<(
     )?;
     write_secret(&dir.join("cluster.secret"), &cluster.secret)?;
     let member = |id| {
+        let port = u16::try_from(port(args, id))?;
+        let for_agents = std::net::SocketAddr::new(args.underlay, port).to_string();
         let address = address(args, id)?;
-        anyhow::Ok(Member { id, address })
+        anyhow::Ok(Member {
+            id,
+            agent_address: (for_agents != address).then_some(for_agents),
+            address,
+        })
     };
     let config = Config {
         id,

@@ -14,6 +14,7 @@ use crate::blob::Blobs;
 use crate::config::Config;
 use crate::fleet::Hosts;
 use crate::metrics;
+use crate::peer::transport::Peers;
 use crate::pki::Issuer;
 use crate::propose::Proposer;
 use crate::secret::Secret;
@@ -30,6 +31,8 @@ pub struct Cell {
     pub views: Views,
     /// The one way to change it.
     pub proposer: Proposer,
+    /// The other controllers.
+    pub peers: Arc<Peers>,
     /// Sessions of agents with this controller.
     pub agents: Agents,
     /// Image files.

@@ -49,7 +49,8 @@ pub struct Config {
     /// `http://HOST:PORT` of an OTLP collector (gRPC) for traces; absent: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub otlp_endpoint: Option<String>,
-    /// Every member, this one included.
+    /// The members to begin with, this one included. Once the cluster has told
+    /// who its members are, these are not looked at any more.
     pub members: Vec<Member>,
 }
 
@@ -61,6 +62,9 @@ pub struct Member {
     pub id: u64,
     /// `host:port` where peers and clients reach it.
     pub address: String,
+    /// `host:port` where agents reach it, when it is another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent_address: Option<String>,
 }
 
 impl Config {

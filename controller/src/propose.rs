@@ -3,10 +3,10 @@
 //! unknown outcome, so the same envelope is sent again until the deadline: its
 //! request id makes that harmless.
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
-use nube_consensus::{Handle, ProposeError};
+use nube_consensus::{Handle, Member, ProposeError};
 use nube_proto::peer::v1::ProposeRequest;
 use nube_proto::peer::v1::peer_service_client::PeerServiceClient;
 use nube_state::{Command, Envelope, Outcome, Request, codec};
@@ -16,6 +16,11 @@ use tonic::transport::Channel;
 use tonic::{Code, Status};
 
 use crate::{clock, metrics};
+use crate::peer::transport::Peers;
+
+/// A voter that the leader has not heard for this long counts as silent: longer
+/// than any election.
+pub const MEMBER_SILENT_MS: u64 = 1_500;
 
 /// Longer than an election, shorter than a client's patience.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -66,13 +71,13 @@ pub struct Committed {
 #[derive(Clone)]
 pub struct Proposer {
     raft: Handle<Outcome>,
-    peers: BTreeMap<u64, Channel>,
+    peers: Arc<Peers>,
 }
 
 impl Proposer {
-    /// `peers`: the other members' channels.
+    /// `peers`: the way to the leader.
     #[must_use]
-    pub fn new(raft: Handle<Outcome>, peers: BTreeMap<u64, Channel>) -> Self {
+    pub fn new(raft: Handle<Outcome>, peers: Arc<Peers>) -> Self {
         Self { raft, peers }
     }
 
@@ -110,15 +115,22 @@ impl Proposer {
             return self.append(envelope.clone()).await;
         }
         let leader = status.leader;
-        let channel = leader.and_then(|id| self.peers.get(&id));
+        let channel = leader.and_then(|id| self.peers.channel(id));
         let channel = channel.ok_or(ProposeError::NotLeader { leader })?;
-        self.forward(channel.clone(), envelope).await
+        self.forward(channel, envelope).await
     }
 
     /// Appends on this controller, if it leads. The leader's clock is the one
-    /// that counts.
+    /// that counts, and its ears are.
     pub async fn append(&self, mut envelope: Envelope) -> Result<Committed, ProposeError> {
         envelope.at = clock::now();
+        if let Command::RemoveMember(command) = &mut envelope.command {
+            let status = self.raft.status();
+            let voters = || status.members.iter().filter(|member| member.voter);
+            let silent = |m: &&Member| m.last_contact_ms.is_none_or(|ms| ms >= MEMBER_SILENT_MS);
+            command.voters = voters().map(|member| member.id).collect();
+            command.silent = voters().filter(silent).map(|member| member.id).collect();
+        }
         let begun = Instant::now();
         let proposed = self.raft.propose(codec::encode_envelope(&envelope).into());
         let answer = proposed.await;

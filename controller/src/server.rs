@@ -1,7 +1,6 @@
 //! The composition root: recovers the state, starts consensus, and serves
 //! clients, agents and peers on the same ports, each behind its gate.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 use std::time::Duration;
@@ -24,6 +23,7 @@ use nube_proto::v1::ssh_key_service_server::SshKeyServiceServer;
 use nube_types::limits::MESSAGE_BYTES_MAX;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
 use tonic::transport::Server;
 
 use crate::agents::Agents;
@@ -47,6 +47,10 @@ use crate::{agents, api, metrics, peer, reconcile, renew, store, view, watch};
 /// a cluster. Without both it has lost its disk, and an empty log under an old
 /// id could vote committed entries away (B4).
 pub const FIRST_START: &str = "first-start";
+/// What [`FIRST_START`] holds for a controller that joins an existing cluster.
+pub const JOINED: &str = "joined";
+/// Lies beside `data_dir` of a controller that was removed: it never starts again.
+pub const REMOVED: &str = "removed";
 
 /// Streams of one connection; a client with more opens another.
 const STREAMS_PER_CONNECTION: u32 = 1_024;
@@ -72,8 +76,10 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let cell = start(config, &tls, issuer).await?;
     // From here on a panic anywhere must not leave half a controller running.
     abort_on_panic();
-    let loops = tokio::spawn(reconcile::run(Arc::clone(&cell)));
-    tokio::spawn(renew::run(Arc::clone(&cell), Arc::clone(tls.identity())));
+    let mut loops = JoinSet::new();
+    loops.spawn(reconcile::run(Arc::clone(&cell)));
+    loops.spawn(reconcile::member::run(Arc::clone(&cell)));
+    loops.spawn(renew::run(Arc::clone(&cell), Arc::clone(tls.identity())));
     let server = serve(Arc::clone(&cell), &tls, listeners)?;
     metrics::figures::start(&cell);
     tracing::info!(id = cell.config.id, listen = ?cell.config.listen, "controller is serving");
@@ -83,9 +89,13 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         result = server => result.context("serving")?,
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
+        () = cell.peers.removed() => {
+            loops.abort_all();
+            return leave(&cell).await;
+        }
     }
     tracing::info!("controller is stopping");
-    loops.abort();
+    loops.abort_all();
     stop(&cell).await;
     Ok(())
 }
@@ -105,6 +115,21 @@ async fn stop(cell: &Cell) {
     {
         tracing::warn!("consensus did not stop in time; the log is recovered at the next start");
     }
+}
+
+/// The end of a controller that was removed: what it holds must never vote again,
+/// so it says so beside its data before it ends.
+async fn leave(cell: &Cell) -> anyhow::Result<()> {
+    let id = cell.config.id;
+    let mark = cell.config.data_dir.with_file_name(REMOVED);
+    std::fs::write(&mark, format!("member {id}\n"))
+        .with_context(|| format!("writing {}", mark.display()))?;
+    // Those who still wait for an answer go on to another controller.
+    let _ = tokio::time::timeout(SHUTDOWN, cell.raft.shutdown()).await;
+    anyhow::bail!(
+        "this controller (member {id}) was removed from its cluster; {} may be deleted",
+        cell.config.data_dir.display()
+    )
 }
 
 fn abort_on_panic() {
@@ -139,6 +164,12 @@ fn issuer(config: &Config, tls: &Tls) -> anyhow::Result<Issuer> {
 
 async fn start(config: Config, tls: &Tls, issuer: Issuer) -> anyhow::Result<Arc<Cell>> {
     std::fs::create_dir_all(&config.data_dir)?;
+    anyhow::ensure!(
+        !config.data_dir.with_file_name(REMOVED).exists(),
+        "member {} was removed from its cluster and its number is void; join under a new one \
+         in another directory (cloudctl cluster add)",
+        config.id
+    );
     let first_start = config.data_dir.with_file_name(FIRST_START);
     anyhow::ensure!(
         first_start.exists() || config.data_dir.join("raft").exists(),
@@ -150,21 +181,14 @@ async fn start(config: Config, tls: &Tls, issuer: Issuer) -> anyhow::Result<Arc<
     tracing::info!(index = state.index, "state read from the store");
     let (publisher, views) = view::channel(state.clone());
     let (recorder, history) = watch::channel(&state);
-    let mut channels = BTreeMap::new();
-    for member in config
-        .members
-        .iter()
-        .filter(|member| member.id != config.id)
-    {
-        channels.insert(member.id, tls.channel(&member.address)?);
-    }
-    let peers = Arc::new(Peers::start(channels.clone()));
+    let peers = Arc::new(Peers::new(&config, tls.clone()));
     let mut raft = nube_consensus::Config::new(
         config.id,
         config.cluster_id_bytes()?,
         config.data_dir.join("raft"),
     );
-    if first_start.exists() {
+    // One that joined has no voters to begin with: the leader adds it.
+    if first_start.exists() && std::fs::read_to_string(&first_start)?.trim() != JOINED {
         raft.initial_voters = config.members.iter().map(|member| member.id).collect();
     }
     let machine = Machine::new(state, publisher, writer, recorder);
@@ -175,9 +199,10 @@ async fn start(config: Config, tls: &Tls, issuer: Issuer) -> anyhow::Result<Arc<
     if first_start.exists() {
         std::fs::remove_file(&first_start).context("removing the first-start mark")?;
     }
-    peers.attach(raft.clone());
+    peers.attach(raft.clone(), views.clone());
     Ok(Arc::new(Cell {
-        proposer: Proposer::new(raft.clone(), channels),
+        proposer: Proposer::new(raft.clone(), Arc::clone(&peers)),
+        peers,
         raft,
         views,
         history,

@@ -8,7 +8,7 @@ use nube_proto::agent::v1::controller_message::Message as Down;
 use nube_proto::agent::v1::{
     AgentMessage, ControllerMessage, HeartbeatAck, Hello, Leadership, Report, ReportAck,
 };
-use nube_state::{Command, NodeFacts, Outcome};
+use nube_state::{Command, NodeFacts, Outcome, member};
 use nube_types::NodeId;
 use tokio::sync::mpsc;
 use tonic::{Status, Streaming};
@@ -30,7 +30,8 @@ pub struct Session {
 /// What was last sent down.
 #[derive(Default)]
 struct Told {
-    leadership: Option<(bool, u64)>,
+    /// With the digest of the members table it was said under.
+    leadership: Option<(bool, u64, [u64; 4])>,
     wish: Option<(u64, u64)>,
 }
 
@@ -60,7 +61,8 @@ impl Session {
             let status = raft.borrow_and_update().clone();
             // A new cluster's first entry comes before anything an agent says.
             let leads = status.leader_ready && views.now().cluster.is_some();
-            self.tell_leadership(leads, status.term, &mut told).await?;
+            let now = (leads, status.term);
+            self.tell_leadership(&views.now(), now, &mut told).await?;
             if leads {
                 self.register(facts.as_ref()).await?;
                 if facts.is_some() {
@@ -90,18 +92,24 @@ impl Session {
             .map_err(|_| Status::resource_exhausted("agent too slow"))
     }
 
-    async fn tell_leadership(&self, leads: bool, term: u64, told: &mut Told) -> Result<(), Status> {
-        let now = (leads, term);
+    async fn tell_leadership(
+        &self,
+        state: &nube_state::State,
+        (leader, term): (bool, u64),
+        told: &mut Told,
+    ) -> Result<(), Status> {
+        let now = (leader, term, state.members.digest());
         if told.leadership == Some(now) {
             return Ok(());
         }
         told.leadership = Some(now);
-        let (member_id, (leader, term)) = (self.cell.config.id, now);
+        let member_id = self.cell.config.id;
+        let controllers = member::present(state).map(|m| m.for_agents().to_owned());
         self.send(Down::Leadership(Leadership {
             member_id,
             leader,
             term,
-            controllers: Vec::new(),
+            controllers: controllers.collect(),
         }))
         .await
     }

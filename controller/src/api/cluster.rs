@@ -2,52 +2,91 @@
 //! replicas can be compared.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use nube_consensus::Role;
 use nube_proto::v1;
 use nube_proto::v1::cluster_service_server::ClusterService;
-use nube_state::{InstanceState, codec};
+use nube_state::member::RemoveMember;
+use nube_state::{Command, InstanceState, Member, State, codec, member};
 use tonic::{Request, Response, Status};
 
+use super::mutation::{self, Mutation};
 use super::{backup, status};
 use crate::cell::Cell;
+use crate::propose::MEMBER_SILENT_MS;
 
-/// Silence after which a member counts as unreachable for the leader.
-const MEMBER_SILENT_MS: u64 = 1_500;
+/// How long a removal or a promotion is waited for before the answer says that it
+/// is still under way.
+const CHANGE: Duration = Duration::from_secs(5);
 
 /// Handlers.
 pub struct Service(pub Arc<Cell>);
 
+/// Members as the table knows them, with what consensus says of each.
+fn members(state: &State, raft: &nube_consensus::Status, me: u64) -> Vec<v1::Member> {
+    // Removed ones are shown until consensus has let them go.
+    let shown = |row: &&Member| row.removed_at.is_none() || raft.is_member(row.id);
+    let rows = state.members.iter().filter(shown);
+    rows.map(|row| convert(row, raft, me)).collect()
+}
+
+fn convert(row: &Member, raft: &nube_consensus::Status, me: u64) -> v1::Member {
+    let member = raft.members.iter().find(|member| member.id == row.id);
+    let role = if raft.leader == Some(row.id) {
+        v1::MemberRole::Leader
+    } else if member.is_none_or(|member| !member.voter) {
+        v1::MemberRole::Learner
+    } else if row.id == me && raft.role == Role::Candidate {
+        v1::MemberRole::Candidate
+    } else {
+        v1::MemberRole::Follower
+    };
+    let silent = member.and_then(|member| member.last_contact_ms);
+    v1::Member {
+        id: row.id,
+        address: row.address.clone(),
+        role: role.into(),
+        reachable: row.id == me
+            || raft.leader == Some(row.id)
+            || silent.is_some_and(|ms| ms < MEMBER_SILENT_MS),
+        matched_index: member.and_then(|member| member.matched).unwrap_or_default(),
+        name: row
+            .name
+            .as_ref()
+            .map(ToString::to_string)
+            .unwrap_or_default(),
+        joining: row.removed_at.is_none() && member.is_none(),
+        leaving: row.removed_at.is_some(),
+        agent_address: row.agent_address.clone().unwrap_or_default(),
+    }
+}
+
 impl Service {
-    fn members(&self, raft: &nube_consensus::Status) -> Vec<v1::Member> {
-        let me = self.0.config.id;
-        let known = |id| raft.members.iter().find(|member| member.id == id);
-        let row = |configured: &crate::config::Member| {
-            let member = known(configured.id);
-            let voter = member.is_none_or(|member| member.voter);
-            let role = if raft.leader == Some(configured.id) {
-                v1::MemberRole::Leader
-            } else if !voter {
-                v1::MemberRole::Learner
-            } else if configured.id == me && raft.role == Role::Candidate {
-                v1::MemberRole::Candidate
-            } else {
-                v1::MemberRole::Follower
-            };
-            let silent = member.and_then(|member| member.last_contact_ms);
-            v1::Member {
-                id: configured.id,
-                address: configured.address.clone(),
-                role: role.into(),
-                reachable: configured.id == me
-                    || raft.leader == Some(configured.id)
-                    || silent.is_some_and(|ms| ms < MEMBER_SILENT_MS),
-                matched_index: member.and_then(|member| member.matched).unwrap_or_default(),
-                name: String::new(),
-                joining: false,
-            }
+    /// Waits until this controller sees the change in consensus, for a while.
+    async fn wait(&self, done: impl FnMut(&nube_consensus::Status) -> bool) -> bool {
+        let mut raft = self.0.raft.watch_status();
+        let seen = tokio::time::timeout(CHANGE, raft.wait_for(done)).await;
+        matches!(seen, Ok(Ok(_)))
+    }
+
+    /// What a learner lacks, in numbers; only the leader knows.
+    fn lack(raft: &nube_consensus::Status, id: u64) -> String {
+        let silent = |m: &&nube_consensus::Member| {
+            m.voter && m.last_contact_ms.is_none_or(|ms| ms >= MEMBER_SILENT_MS)
         };
-        self.0.config.members.iter().map(row).collect()
+        let voters: Vec<_> = raft.members.iter().filter(|m| m.voter).collect();
+        let silent = voters.iter().copied().filter(silent).count();
+        let matched = raft.members.iter().find(|member| member.id == id);
+        let matched = matched
+            .and_then(|member| member.matched)
+            .unwrap_or_default();
+        format!(
+            "member {id} cannot vote yet: it holds the log up to {matched} of {}, and {silent} of \
+             {} voters do not answer",
+            raft.last_index,
+            voters.len()
+        )
     }
 }
 
@@ -64,16 +103,58 @@ impl ClusterService for Service {
 
     async fn promote_member(
         &self,
-        _request: Request<v1::ChangeMemberRequest>,
+        request: Request<v1::ChangeMemberRequest>,
     ) -> Result<Response<v1::Member>, Status> {
-        Err(Status::unimplemented("membership"))
+        let id = request.get_ref().member_id;
+        let state = self.0.read().await?;
+        let row = member::present(&state).find(|row| row.id == id);
+        let row = row.ok_or_else(|| status::not_found("member", &id.to_string()))?;
+        let votes = |raft: &nube_consensus::Status| {
+            raft.members
+                .iter()
+                .any(|member| member.id == id && member.voter)
+        };
+        let raft = self.0.raft.status();
+        if !votes(&raft) && !raft.is_leader() {
+            return Err(status::unavailable(
+                &nube_consensus::ProposeError::NotLeader {
+                    leader: raft.leader,
+                },
+            ));
+        }
+        // The leader's loop tries at every look; the answer is only waited for.
+        let done = self.wait(votes).await;
+        let raft = self.0.raft.status();
+        if !done {
+            return Err(status::precondition("NOT_CAUGHT_UP", Self::lack(&raft, id)));
+        }
+        Ok(Response::new(convert(row, &raft, self.0.config.id)))
     }
 
     async fn remove_member(
         &self,
-        _request: Request<v1::ChangeMemberRequest>,
+        request: Request<v1::ChangeMemberRequest>,
     ) -> Result<Response<v1::RemoveMemberResponse>, Status> {
-        Err(Status::unimplemented("membership"))
+        let (identity, mut message) = mutation::take(request)?;
+        let request_id = std::mem::take(&mut message.request_id);
+        let state = self.0.read().await?;
+        let mutation = Mutation::begin(&state, identity, &request_id, &message)?;
+        let id = message.member_id;
+        if mutation.recall(&state)?.is_none() {
+            // The leader fills in who votes and who is silent.
+            let command = Command::RemoveMember(RemoveMember {
+                id,
+                voters: Vec::new(),
+                silent: Vec::new(),
+            });
+            mutation.commit(&self.0, command).await?;
+        }
+        // It is decided; consensus follows within moments. The removed one does
+        // not see it happen to itself: it is about to end.
+        if id != self.0.config.id {
+            self.wait(|raft| !raft.is_member(id)).await;
+        }
+        Ok(Response::new(v1::RemoveMemberResponse {}))
     }
 
     async fn backup_cluster(
@@ -104,7 +185,7 @@ impl ClusterService for Service {
         let nodes_ready = state.nodes.iter().filter(|node| node.reachable).count();
         Ok(Response::new(v1::Cluster {
             id: self.0.config.cluster_id.clone(),
-            members: self.members(&raft),
+            members: members(&state, &raft, self.0.config.id),
             leader_id: raft.leader.unwrap_or_default(),
             term: raft.term,
             commit_index: raft.commit,

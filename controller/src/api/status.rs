@@ -90,6 +90,26 @@ pub fn taken_over(text: &str) -> Status {
     with_reason(Code::Aborted, "TAKEN_OVER", text.to_owned(), details)
 }
 
+const MEMBER_REMOVED: &str = "MEMBER_REMOVED";
+
+/// To a controller that is no member any more.
+#[must_use]
+pub fn member_removed(member: u64) -> Status {
+    with_reason(
+        Code::PermissionDenied,
+        MEMBER_REMOVED,
+        format!("member {member} was removed from this cluster"),
+        ErrorDetails::new(),
+    )
+}
+
+/// Whether another controller said that.
+#[must_use]
+pub fn is_member_removed(status: &Status) -> bool {
+    let info = status.get_details_error_info();
+    status.code() == Code::PermissionDenied && info.is_some_and(|i| i.reason == MEMBER_REMOVED)
+}
+
 /// Nobody can answer now; asking again is safe.
 #[must_use]
 pub fn unavailable(cause: &dyn std::error::Error) -> Status {
@@ -173,6 +193,8 @@ pub fn from_refusal(refusal: &Refusal) -> Status {
         Refusal::StalePlacement { .. } | Refusal::IdTaken(_) => {
             plain(Code::Unavailable, "PLACEMENT_CONTENDED")
         }
+        Refusal::TokenRefused => plain(Code::Unauthenticated, "TOKEN_REFUSED"),
+        Refusal::QuorumAtRisk(_) => plain(Code::FailedPrecondition, "QUORUM_AT_RISK"),
         Refusal::Initialisation(_) => plain(Code::Unavailable, "NOT_INITIALISED"),
     }
 }

@@ -15,6 +15,7 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::api::status;
 use crate::cell::Cell;
 use crate::identity;
+use crate::peer::directory;
 use crate::propose;
 
 /// Handlers.
@@ -44,6 +45,16 @@ impl Service {
             .map_err(|error| refuse(error.to_string()))?;
         Ok(hello)
     }
+
+    /// Refuses a member that was removed: an old log must not vote again. Who is
+    /// merely unknown is heard, for this replica may lag behind.
+    fn check_removed(&self, member: u64) -> Result<(), Status> {
+        let (state, raft) = (self.0.views.now(), self.0.raft.status());
+        if directory::is_out(&state, &raft, member) {
+            return Err(status::member_removed(member));
+        }
+        Ok(())
+    }
 }
 
 #[tonic::async_trait]
@@ -56,8 +67,13 @@ impl PeerService for Service {
         let mut frames = request.into_inner();
         let mut hello = None;
         while let Some(frame) = frames.message().await? {
+            self.check_removed(member)?;
             let known = match &hello {
-                None => self.check(member, &frame.hello)?,
+                None => {
+                    let known = self.check(member, &frame.hello)?;
+                    self.0.peers.introduce(member, &frame.address);
+                    known
+                }
                 // A newer life of the peer may have spoken since.
                 Some(known) => {
                     let known: &PeerHello = known;
@@ -82,6 +98,7 @@ impl PeerService for Service {
         request: Request<Streaming<SnapshotChunk>>,
     ) -> Result<Response<InstallSnapshotResponse>, Status> {
         let member = member_of(&request)?;
+        self.check_removed(member)?;
         let mut chunks = request.into_inner();
         let first = chunks.message().await?;
         let first = first.ok_or_else(|| Status::invalid_argument("no first chunk"))?;
@@ -105,7 +122,7 @@ impl PeerService for Service {
         &self,
         request: Request<ProposeRequest>,
     ) -> Result<Response<ProposeResponse>, Status> {
-        member_of(&request)?;
+        self.check_removed(member_of(&request)?)?;
         // Decoded before it enters the log: an entry that nobody can read would
         // stop every replica.
         let envelope = codec::decode_envelope(&request.get_ref().envelope)

@@ -3,6 +3,7 @@
 //! no care: the next round is the retry.
 
 pub mod cluster;
+pub mod member;
 pub mod node;
 
 use std::sync::Arc;
