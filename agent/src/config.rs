@@ -6,6 +6,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use nube_types::limits::ADDRESS_BYTES_MAX;
 use nube_types::{Labels, Name, NodeId, label};
 use serde::Deserialize;
 
@@ -46,7 +47,8 @@ pub struct Config {
     pub zone: String,
     /// Everything the agent keeps: journal, images, guests.
     pub data_dir: PathBuf,
-    /// `host:port` of every controller.
+    /// `host:port` of the controllers to begin with. Once a leader has said where
+    /// the controllers are, that is remembered and these are the last resort.
     pub controllers: Vec<String>,
     /// The cluster's CA; relative paths start at this file's directory.
     #[serde(default = "ca_default")]
@@ -158,13 +160,7 @@ impl Config {
         if self.controllers.is_empty() {
             return Err("controllers: at least one `host:port` is needed".to_owned());
         }
-        let wrong = |text: &&String| {
-            let port = text
-                .rsplit_once(':')
-                .map(|(host, port)| (host.is_empty(), port.parse::<u16>()));
-            !matches!(port, Some((false, Ok(port))) if port != 0)
-        };
-        if let Some(text) = self.controllers.iter().find(wrong) {
+        if let Some(text) = self.controllers.iter().find(|text| !is_address(text)) {
             return Err(format!(
                 "controllers: `{}` is not `host:port`",
                 text.escape_debug()
@@ -186,6 +182,17 @@ impl Config {
         }
         Ok(())
     }
+}
+
+/// `host:port`, of characters that hosts have.
+pub fn is_address(text: &str) -> bool {
+    let legal = |c: char| c.is_ascii_alphanumeric() || ".-:[]".contains(c);
+    text.len() <= ADDRESS_BYTES_MAX
+        && text.rsplit_once(':').is_some_and(|(host, port)| {
+            !host.is_empty()
+                && host.chars().all(legal)
+                && port.parse::<u16>().is_ok_and(|port| port != 0)
+        })
 }
 
 fn zone_default() -> String {

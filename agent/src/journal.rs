@@ -126,6 +126,22 @@ impl Journal {
         self.replace(&self.dir.join("leader_term"), term.to_string().as_bytes())
     }
 
+    /// Where the controllers were, as the last leader said; empty before one has.
+    pub fn controllers(&self) -> Result<Vec<String>, Error> {
+        let path = self.dir.join("controllers");
+        match fs::read_to_string(&path) {
+            Ok(text) => Ok(text.lines().map(str::to_owned).collect()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            Err(error) => Err(io_error("read", &path, error)),
+        }
+    }
+
+    /// Remembers where the controllers are: checked addresses, without line ends.
+    pub fn set_controllers(&self, controllers: &[String]) -> Result<(), Error> {
+        let text = controllers.join("\n");
+        self.replace(&self.dir.join("controllers"), text.as_bytes())
+    }
+
     fn number(&self, name: &str) -> Result<u64, Error> {
         let path = self.dir.join(name);
         match fs::read_to_string(&path) {
@@ -171,6 +187,21 @@ mod test {
         let mut machine = Machine::new(InstanceId(n));
         machine.phase = crate::instance::Phase::Running;
         machine.record().expect("a running machine has a record")
+    }
+
+    #[test]
+    fn controllers_are_remembered() {
+        let dir = tempfile::tempdir().expect("dir");
+        let journal = Journal::open(dir.path()).expect("open");
+        assert_eq!(journal.controllers().expect("none"), Vec::<String>::new());
+        let list = ["c1:7000".to_owned(), "10.0.0.2:7000".to_owned()];
+        journal.set_controllers(&list).expect("write");
+        let again = Journal::open(dir.path()).expect("open");
+        assert_eq!(again.controllers().expect("read"), list);
+        assert!(
+            again.load().expect("load").is_empty(),
+            "no record of a guest"
+        );
     }
 
     #[test]

@@ -27,6 +27,7 @@ use crate::journal::Journal;
 use crate::metrics;
 use crate::reconciler::Reconciler;
 use crate::renew;
+use crate::session::roster::{self, Roster};
 use crate::session::{Hub, blobs::Controllers, link};
 use crate::stream::Streams;
 use crate::tls::Tls;
@@ -68,7 +69,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
                 uid_base: config.uid_base,
                 // This process has entered it already, if there is one.
                 host_namespace: None,
-                closed: controller_addresses(&config).await,
+                closed: controller_addresses(&config).await?,
             })?;
             serve(config, driver, &facts, &answer).await
         }
@@ -97,10 +98,12 @@ async fn serve<D: Driver>(
         Reconciler::recover(driver.clone(), Arc::new(images), journal.clone()).await?;
     let (to_reconciler, for_reconciler) = mpsc::channel(EVENTS_QUEUED);
     let (to_hub, for_hub) = mpsc::channel(EVENTS_QUEUED);
+    let (roster, wanted) = Roster::new(config.controllers.clone(), journal.controllers()?);
     let hub = Hub::new(
         agent_epoch,
         obeyed_term,
         journal,
+        roster,
         view.clone(),
         to_reconciler,
     );
@@ -119,9 +122,7 @@ async fn serve<D: Driver>(
     tasks.spawn(reconciler.run(for_reconciler));
     tasks.spawn(hub.run(for_hub));
     tasks.spawn(renew::run(tls.identity().clone(), controllers));
-    for link in 0..shared.config.controllers.len() {
-        tasks.spawn(link::run(shared.clone(), link));
-    }
+    tasks.spawn(roster::run(shared, wanted));
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     tokio::select! {
@@ -204,9 +205,10 @@ async fn choose_accelerator(config: &Config, facts: &Fingerprint) -> anyhow::Res
 
 /// Guests may not reach the controllers from inside the cloud. Names that do
 /// not resolve now are left out: the networks of the host are closed anyway.
-async fn controller_addresses(config: &Config) -> Vec<Prefix> {
+async fn controller_addresses(config: &Config) -> anyhow::Result<Vec<Prefix>> {
     let mut closed = Vec::new();
-    for controller in &config.controllers {
+    let remembered = Journal::open(&config.data_dir)?.controllers()?;
+    for controller in config.controllers.iter().chain(&remembered) {
         match tokio::net::lookup_host(controller).await {
             Ok(found) => closed.extend(found.filter_map(|address| match address.ip() {
                 IpAddr::V4(address) => Some(Prefix::around(address, 32)),
@@ -215,7 +217,7 @@ async fn controller_addresses(config: &Config) -> Vec<Prefix> {
             Err(error) => tracing::warn!(controller, %error, "cannot resolve a controller"),
         }
     }
-    closed
+    Ok(closed)
 }
 
 fn hello(

@@ -12,6 +12,7 @@
 
 pub mod blobs;
 pub mod link;
+pub mod roster;
 pub mod rules;
 
 use std::collections::BTreeMap;
@@ -27,6 +28,7 @@ use crate::log::chain;
 use crate::metrics;
 use crate::reconciler::Event;
 use crate::report::{Outbox, View};
+use roster::Roster;
 use rules::{Leadership, LinkId, RevisionGate};
 
 /// How often claims and unanswered reports are looked at without an event.
@@ -51,6 +53,7 @@ pub struct Hub {
     links: BTreeMap<LinkId, Link>,
     leader: Option<LinkId>,
     journal: Journal,
+    roster: Roster,
     view: watch::Receiver<View>,
     reconciler: mpsc::Sender<Event>,
     started: Instant,
@@ -61,6 +64,8 @@ struct Link {
     /// The newest list from there. It counts only while this link leads, which
     /// may be decided later than the list arrives.
     desired: Option<Desired>,
+    /// Where it says the controllers are; counts on the same terms.
+    controllers: Vec<String>,
 }
 
 impl Hub {
@@ -69,6 +74,7 @@ impl Hub {
         agent_epoch: u64,
         obeyed_term: u64,
         journal: Journal,
+        roster: Roster,
         view: watch::Receiver<View>,
         reconciler: mpsc::Sender<Event>,
     ) -> Self {
@@ -79,6 +85,7 @@ impl Hub {
             links: BTreeMap::new(),
             leader: None,
             journal,
+            roster,
             view,
             reconciler,
             started: Instant::now(),
@@ -103,6 +110,7 @@ impl Hub {
                 _ = tick.tick() => {}
             }
             self.elect().await;
+            self.follow();
             self.report();
             self.count_unacknowledged();
         }
@@ -112,7 +120,15 @@ impl Hub {
         match event {
             LinkEvent::Up(up) => {
                 self.forget_link(link);
-                self.links.insert(link, Link { up, desired: None });
+                let (desired, controllers) = (None, Vec::new());
+                self.links.insert(
+                    link,
+                    Link {
+                        up,
+                        desired,
+                        controllers,
+                    },
+                );
             }
             LinkEvent::Down => self.forget_link(link),
             LinkEvent::Said(message) => self.said(link, message).await,
@@ -133,6 +149,9 @@ impl Hub {
             Message::Leadership(said) => {
                 let now_ms = self.now_ms();
                 self.leadership.heard(link, said.leader, said.term, now_ms);
+                if let Some(link) = self.links.get_mut(&link) {
+                    link.controllers = said.controllers;
+                }
                 self.elect().await;
             }
             Message::Desired(desired) if self.leader == Some(link) => self.obey(desired).await,
@@ -213,6 +232,19 @@ impl Hub {
             }
         }
         self.tell(Event::Desired(wishes)).await;
+    }
+
+    /// Sessions are kept with the controllers that the obeyed leader names.
+    fn follow(&mut self) {
+        let now_ms = self.now_ms();
+        let leader = self.leader.and_then(|link| self.links.get(&link));
+        let said = leader.map(|link| link.controllers.as_slice());
+        if let Some(list) = self.roster.follow(said, now_ms)
+            && let Err(error) = self.journal.set_controllers(&list)
+        {
+            // They are followed all the same; a restart begins with older ones.
+            tracing::error!(error = %chain(&error), "cannot note where the controllers are");
+        }
     }
 
     async fn tell(&self, event: Event) {

@@ -73,10 +73,7 @@ impl From<tonic::Status> for Ended {
 }
 
 /// Keeps one link up until the hub is gone.
-pub async fn run<D: Driver>(shared: Arc<Shared<D>>, link: LinkId) {
-    let Some(controller) = shared.config.controllers.get(link).cloned() else {
-        return;
-    };
+pub async fn run<D: Driver>(shared: Arc<Shared<D>>, link: LinkId, controller: String) {
     let mut failures = 0_u32;
     let mut last = String::new();
     loop {

@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 /// operator's patience after a restore.
 pub const STEADY_MS: u64 = 60_000;
 
-/// Numbers the configured controllers.
+/// Numbers the controllers that this process has talked to; never used again.
 pub type LinkId = usize;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

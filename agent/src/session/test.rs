@@ -34,12 +34,16 @@ impl Controller {
     }
 
     async fn leads(&self, term: u64) {
+        self.claims(true, term, &[]).await;
+    }
+
+    async fn claims(&self, leader: bool, term: u64, controllers: &[&str]) {
         let member_id = self.link as u64 + 1;
         self.says(Message::Leadership(Said {
             member_id,
-            leader: true,
+            leader,
             term,
-            controllers: Vec::new(),
+            controllers: controllers.iter().map(|c| (*c).to_owned()).collect(),
         }))
         .await;
     }
@@ -79,6 +83,7 @@ struct Rig {
     to_hub: mpsc::Sender<(LinkId, LinkEvent)>,
     view: watch::Sender<View>,
     events: mpsc::Receiver<Event>,
+    wanted: watch::Receiver<Vec<String>>,
     dir: tempfile::TempDir,
 }
 
@@ -89,11 +94,14 @@ impl Rig {
         let (view, seen) = watch::channel(View::default());
         let (to_reconciler, events) = mpsc::channel(16);
         let (to_hub, for_hub) = mpsc::channel(16);
-        tokio::spawn(Hub::new(7, obeyed_term, journal, seen, to_reconciler).run(for_hub));
+        let (roster, wanted) = Roster::new(vec!["seed:7000".to_owned()], Vec::new());
+        let hub = Hub::new(7, obeyed_term, journal, roster, seen, to_reconciler);
+        tokio::spawn(hub.run(for_hub));
         Self {
             to_hub,
             view,
             events,
+            wanted,
             dir,
         }
     }
@@ -182,4 +190,24 @@ async fn reports_go_to_the_leader_until_it_has_them() {
         second.heard.try_recv().is_err(),
         "silence when nothing changes"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_obeyed_leader_says_where_the_controllers_are() {
+    let mut rig = Rig::new(0);
+    let follower = Controller::connect(0, &rig.to_hub).await;
+    let leader = Controller::connect(1, &rig.to_hub).await;
+    follower.claims(false, 3, &["stale:7000"]).await;
+    rig.is_quiet().await;
+    assert_eq!(
+        *rig.wanted.borrow(),
+        ["seed:7000"],
+        "a follower may lag behind"
+    );
+    leader.claims(true, 3, &["c1:7000", "c4:7000"]).await;
+    rig.wanted.changed().await.expect("the hub lives");
+    assert_eq!(*rig.wanted.borrow(), ["c1:7000", "c4:7000"]);
+    rig.is_quiet().await;
+    let journal = Journal::open(rig.dir.path()).expect("journal");
+    assert_eq!(journal.controllers().expect("read"), ["c1:7000", "c4:7000"]);
 }
