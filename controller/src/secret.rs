@@ -43,6 +43,21 @@ impl Secret {
         Ok(Self::new(bytes))
     }
 
+    /// As in its file; for a controller that joins.
+    #[must_use]
+    pub fn text(&self) -> String {
+        hex::encode(self.0.as_ref())
+    }
+
+    /// The secret of a join token. Derived from the request, so that a repeated
+    /// request gives the same token although only its hash is kept.
+    #[must_use]
+    pub fn join_token(&self, project: ProjectId, request: RequestId) -> [u8; 32] {
+        let mut context = project.0.to_be_bytes().to_vec();
+        context.extend_from_slice(&request.0);
+        self.derive("join-token", &context)
+    }
+
     /// RFC 5869, with the purpose as context: keys of different purposes do not
     /// tell anything of each other.
     fn derive(&self, purpose: &str, context: &[u8]) -> [u8; 32] {

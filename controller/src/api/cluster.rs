@@ -7,12 +7,14 @@ use std::time::Duration;
 use nube_consensus::Role;
 use nube_proto::v1;
 use nube_proto::v1::cluster_service_server::ClusterService;
+use nube_state::join_token::CreateJoinToken;
 use nube_state::member::RemoveMember;
-use nube_state::{Command, InstanceState, Member, State, codec, member};
+use nube_state::{Command, InstanceState, JoinRole, Member, Outcome, State, codec, member};
 use tonic::{Request, Response, Status};
 
+use super::join::{redeem, token};
 use super::mutation::{self, Mutation};
-use super::{backup, status};
+use super::{backup, field, status};
 use crate::cell::Cell;
 use crate::propose::MEMBER_SILENT_MS;
 
@@ -96,9 +98,42 @@ impl ClusterService for Service {
 
     async fn create_join_token(
         &self,
-        _request: Request<v1::CreateJoinTokenRequest>,
+        request: Request<v1::CreateJoinTokenRequest>,
     ) -> Result<Response<v1::CreateJoinTokenResponse>, Status> {
-        Err(Status::unimplemented("join tokens"))
+        let (caller, mut message) = mutation::take(request)?;
+        let request_id = std::mem::take(&mut message.request_id);
+        let role = match message.role() {
+            v1::JoinRole::Agent => JoinRole::Agent,
+            v1::JoinRole::Controller => JoinRole::Controller,
+            v1::JoinRole::Unspecified => {
+                return Err(status::invalid("role", "agent or controller"));
+            }
+        };
+        let name = field::name("name", &message.name)?;
+        let state = self.0.read().await?;
+        let mutation = Mutation::begin(caller, &request_id, &message)?;
+        let (project, id) = (mutation.request.project, mutation.request.id);
+        let secret = self.0.secret.join_token(project, id);
+        let outcome = match mutation.recall(&state)? {
+            Some(outcome) => outcome,
+            None => {
+                let hash = token::hash(&secret);
+                let command = CreateJoinToken { hash, role, name };
+                let committed = mutation.commit(&self.0, Command::CreateJoinToken(command));
+                committed.await?.1
+            }
+        };
+        let Outcome::JoinToken(expires_at) = outcome else {
+            return Err(status::fault(
+                "creating a token",
+                &format!("outcome {outcome:?}"),
+            ));
+        };
+        Ok(Response::new(v1::CreateJoinTokenResponse {
+            token: token::text(&self.0.issuer.fingerprint(), &secret),
+            expires_at_ms: expires_at.0,
+            controllers: redeem::addresses(&self.0.views.now(), message.role()),
+        }))
     }
 
     async fn promote_member(
@@ -135,10 +170,10 @@ impl ClusterService for Service {
         &self,
         request: Request<v1::ChangeMemberRequest>,
     ) -> Result<Response<v1::RemoveMemberResponse>, Status> {
-        let (identity, mut message) = mutation::take(request)?;
+        let (caller, mut message) = mutation::take(request)?;
         let request_id = std::mem::take(&mut message.request_id);
         let state = self.0.read().await?;
-        let mutation = Mutation::begin(&state, identity, &request_id, &message)?;
+        let mutation = Mutation::begin(caller, &request_id, &message)?;
         let id = message.member_id;
         if mutation.recall(&state)?.is_none() {
             // The leader fills in who votes and who is silent.

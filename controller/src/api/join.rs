@@ -1,6 +1,9 @@
 //! How hosts and controllers get certificates. The identity comes from what the
 //! caller proves (a token, or its present certificate), never from the request.
 
+pub mod redeem;
+pub mod token;
+
 use std::sync::Arc;
 
 use nube_proto::v1;
@@ -23,9 +26,11 @@ pub struct Service(pub Arc<Cell>);
 impl JoinService for Service {
     async fn join(
         &self,
-        _request: Request<v1::JoinRequest>,
+        request: Request<v1::JoinRequest>,
     ) -> Result<Response<v1::JoinResponse>, Status> {
-        Err(Status::unimplemented("joining by token"))
+        redeem::join(&self.0, request.into_inner())
+            .await
+            .map(Response::new)
     }
 
     async fn renew_certificate(
