@@ -52,26 +52,24 @@ impl Dialer {
     /// Connects when it is first used, and again whenever it broke.
     #[must_use]
     pub fn lazy(&self, endpoint: &Endpoint) -> Channel {
-        endpoint.connect_with_connector_lazy(self.service())
+        endpoint.connect_with_connector_lazy(service(self.connector.clone()))
     }
 
     /// Connects now.
     pub async fn connect(&self, endpoint: &Endpoint) -> Result<Channel, tonic::transport::Error> {
-        endpoint.connect_with_connector(self.service()).await
+        endpoint
+            .connect_with_connector(service(self.connector.clone()))
+            .await
     }
+}
 
-    fn service(
-        &self,
-    ) -> impl tower::Service<
-        Uri,
-        Response = TokioIo<TlsStream<TcpStream>>,
-        Error = io::Error,
-        Future: Send,
-    > + Send
-    + 'static {
-        let connector = self.connector.clone();
-        tower::service_fn(move |uri: Uri| dial(connector.clone(), uri))
-    }
+/// What tonic connects with.
+pub(crate) fn service(
+    connector: TlsConnector,
+) -> impl tower::Service<Uri, Response = TokioIo<TlsStream<TcpStream>>, Error = io::Error, Future: Send>
++ Send
++ 'static {
+    tower::service_fn(move |uri: Uri| dial(connector.clone(), uri))
 }
 
 async fn dial(

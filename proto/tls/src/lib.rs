@@ -9,6 +9,7 @@ pub mod dial;
 pub mod files;
 pub mod identity;
 pub mod life;
+pub mod pin;
 pub mod request;
 
 use std::path::PathBuf;
@@ -54,6 +55,9 @@ pub enum Error {
     /// Certificate and key do not belong together, or are of no usable kind.
     #[error("certificate and key cannot be used")]
     Key(#[source] rustls::Error),
+    /// The other side was not reached, or is not who it should be.
+    #[error("cannot connect")]
+    Connect(#[source] std::io::Error),
     /// The key could not be made.
     #[error("cannot make a key")]
     Generate(#[source] rcgen::Error),

@@ -16,10 +16,19 @@ pub struct KeyRequest {
 impl KeyRequest {
     /// Draws a P-256 key.
     pub fn generate() -> Result<Self, Error> {
-        let key = KeyPair::generate().map_err(Error::Generate)?;
+        Self::of(&KeyPair::generate().map_err(Error::Generate)?)
+    }
+
+    /// A request for a key that was drawn before: whoever asks again with the
+    /// same key gets the same answer.
+    pub fn from_pem(key_pem: &str) -> Result<Self, Error> {
+        Self::of(&KeyPair::from_pem(key_pem).map_err(Error::Generate)?)
+    }
+
+    fn of(key: &KeyPair) -> Result<Self, Error> {
         let mut params = CertificateParams::default();
         params.distinguished_name = DistinguishedName::new();
-        let request = params.serialize_request(&key).map_err(Error::Generate)?;
+        let request = params.serialize_request(key).map_err(Error::Generate)?;
         Ok(Self {
             key_pem: key.serialize_pem(),
             der: request.der().to_vec(),
