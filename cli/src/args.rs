@@ -9,6 +9,7 @@ pub mod doctor;
 pub mod event;
 pub mod image;
 pub mod instance;
+pub mod join;
 pub mod node;
 pub mod principal;
 pub mod project;
@@ -182,10 +183,11 @@ pub enum Command {
     /// Who you are to the cloud, and what you may do.
     #[command(name = "whoami")]
     WhoAmI,
-    /// Hosts: list, show, drain, uncordon, label.
+    /// Hosts: list, show, add, drain, uncordon, label.
     #[command(subcommand, arg_required_else_help = true)]
     Node(node::Node),
-    /// The controllers: status, transfer-leader, backup, restore.
+    /// The controllers: members, add, remove, promote, status, transfer-leader,
+    /// backup, restore.
     #[command(subcommand, arg_required_else_help = true)]
     Cluster(cluster::Cluster),
     /// Clouds that you use: list, use, show, add, remove.
@@ -194,6 +196,7 @@ pub enum Command {
     Completion(shell::Completion),
     Man(shell::Man),
     Doctor(doctor::Doctor),
+    Join(join::Join),
     #[command(hide = true)]
     Tunnel(ssh::Tunnel),
 }
@@ -282,6 +285,11 @@ mod test {
             "cloudctl cluster backup cell.nube --force",
             "cloudctl cluster restore cell.nube --secret cluster.secret --replace",
             "cloudctl doctor --host -o json",
+            "cloudctl cluster add spare",
+            "cloudctl cluster remove 1",
+            "cloudctl node add host-9",
+            "cloudctl join --token t --controller a:1 --controller b:1 --dir d",
+            "cloudctl join --token t --controller a:1 --address c:1 --listen 0.0.0.0:1 --dir d",
         ] {
             let parsed = Cli::try_parse_from(line.split(' '));
             assert!(parsed.is_ok(), "{line}: {parsed:?}");

@@ -15,8 +15,8 @@ use tokio::time::Instant;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
-use crate::{clock, metrics};
 use crate::peer::transport::Peers;
+use crate::{clock, metrics};
 
 /// A voter that the leader has not heard for this long counts as silent: longer
 /// than any election.

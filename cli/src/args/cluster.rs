@@ -16,6 +16,30 @@ pub enum Cluster {
         #[arg(long)]
         stale: bool,
     },
+    /// Who the controllers are, and what part each plays.
+    Members,
+    /// Let one more controller join: prints a one-time token, good for ten
+    /// minutes, and the command to use it with.
+    Add {
+        /// RFC 1123 label, unique among the controllers.
+        name: String,
+    },
+    /// Remove a controller for good; its certificate and number are void.
+    ///
+    /// Refused when the others that answer would be no quorum. A leader hands
+    /// over first. The removed process ends by itself.
+    Remove {
+        /// Its member id, from `cloudctl cluster members`.
+        #[arg(value_name = "MEMBER")]
+        member: u64,
+    },
+    /// Make a learner a voter now; a new controller becomes one by itself as
+    /// soon as it has caught up.
+    Promote {
+        /// Its member id, from `cloudctl cluster members`.
+        #[arg(value_name = "MEMBER")]
+        member: u64,
+    },
     /// Hand leadership to another voter, for maintenance.
     TransferLeader {
         /// Its member id, from `cloudctl cluster status`.

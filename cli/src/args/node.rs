@@ -16,6 +16,13 @@ pub enum Node {
         #[arg(add = complete::nodes())]
         node: String,
     },
+    /// Let one more host join: prints a one-time token, good for ten minutes, and
+    /// the command to use it with. The name of a silent host gives its identity
+    /// to a new installation.
+    Add {
+        /// RFC 1123 label, unique among the hosts.
+        name: String,
+    },
     /// Take no new instances; running ones stay.
     Drain {
         /// Name or id.

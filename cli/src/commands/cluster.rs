@@ -4,14 +4,16 @@
 mod backup;
 
 use nube_proto::v1::cluster_service_client::ClusterServiceClient;
-use nube_proto::v1::{Cluster, GetClusterRequest, Member, MemberRole, TransferLeadershipRequest};
+use nube_proto::v1::{
+    Cluster, GetClusterRequest, JoinRole, Member, MemberRole, TransferLeadershipRequest,
+};
 
-use super::App;
+use super::{App, member};
 use crate::args::cluster::Cluster as Verb;
 use crate::client::Client;
 use crate::error::Result;
 use crate::output::table::{Fields, Look, Table, Tone, Value};
-use crate::output::text::{enum_word, time};
+use crate::output::text::{enum_word, or_dash, time};
 
 /// `cluster …`.
 pub async fn run(app: &App, verb: Verb) -> Result<()> {
@@ -27,6 +29,13 @@ pub async fn run(app: &App, verb: Verb) -> Result<()> {
         }
         Verb::Backup(args) => backup::run(app, &args).await,
         Verb::Restore(args) => super::up::restore(app, args).await,
+        Verb::Members => {
+            let cluster = get_from_all(&app.client()?).await?;
+            app.output.message(&cluster, |look| members(look, &cluster))
+        }
+        Verb::Add { name } => member::add(app, &app.client()?, JoinRole::Controller, &name).await,
+        Verb::Remove { member } => member::remove(app, &app.client()?, member).await,
+        Verb::Promote { member } => member::promote(app, &app.client()?, member).await,
         Verb::TransferLeader { member } => {
             let client = app.client()?;
             let request = TransferLeadershipRequest { member_id: member };
@@ -65,16 +74,27 @@ pub async fn get_from_all(client: &Client) -> Result<Cluster> {
             let mut service = ClusterServiceClient::new(channel);
             let call = service.get_cluster(GetClusterRequest { stale: true });
             let answer = tokio::time::timeout(MEMBER_SILENT, call).await;
-            (address, matches!(answer, Ok(Ok(_))))
+            (address, answer.ok().and_then(Result::ok))
         })
         .collect();
-    for (address, answers) in futures::future::join_all(asked).await {
-        for member in cluster
-            .members
-            .iter_mut()
-            .filter(|member| member.address == address)
-        {
-            member.reachable = answers;
+    let answers = futures::future::join_all(asked).await;
+    // What only the leader knows: those that this client has no address of.
+    let leader = answers.iter().find_map(|(_, answer)| {
+        let answer = answer.as_ref()?.get_ref();
+        (answer.answered_by == cluster.leader_id).then_some(answer)
+    });
+    for member in &mut cluster.members {
+        let asked = answers
+            .iter()
+            .find(|(address, _)| *address == member.address);
+        let seen = leader.and_then(|answer| answer.members.iter().find(|m| m.id == member.id));
+        match (asked, seen) {
+            (Some((_, answer)), _) => member.reachable = answer.is_some(),
+            (None, Some(seen)) => member.reachable = seen.reachable,
+            (None, None) => {}
+        }
+        if let Some(seen) = seen {
+            member.matched_index = seen.matched_index;
         }
     }
     Ok(cluster)
@@ -82,7 +102,14 @@ pub async fn get_from_all(client: &Client) -> Result<Cluster> {
 
 /// The controllers for people, the leader marked.
 pub fn members(look: Look, cluster: &Cluster) -> String {
-    let header = ["CONTROLLER", "ADDRESS", "ROLE", "STATE", "+>MATCHED"];
+    let header = [
+        "CONTROLLER",
+        "ADDRESS",
+        "ROLE",
+        "STATE",
+        "NAME",
+        "+>MATCHED",
+    ];
     let mut table = Table::new(look, &header);
     for member in &cluster.members {
         table.row([
@@ -93,6 +120,7 @@ pub fn members(look: Look, cluster: &Cluster) -> String {
                 true => Value::new("up", Tone::Good),
                 false => Value::new("silent", Tone::Bad),
             },
+            or_dash(&member.name).into(),
             member.matched_index.to_string().into(),
         ]);
     }
@@ -102,6 +130,10 @@ pub fn members(look: Look, cluster: &Cluster) -> String {
 fn role(cluster: &Cluster, member: &Member) -> Value {
     if member.id == cluster.leader_id && cluster.leader_id != 0 {
         return Value::new("* leader", Tone::Good);
+    }
+    if member.joining || member.leaving {
+        let word = if member.joining { "joining" } else { "leaving" };
+        return Value::new(format!("  {word}"), Tone::Busy);
     }
     let word = match member.role() {
         // The answering controller may lag behind in what it says of others.
@@ -174,6 +206,31 @@ pub mod test {
             version: "0.1.0".into(),
             ..Cluster::default()
         }
+    }
+
+    #[test]
+    fn newcomers_and_leavers_are_told_apart() {
+        let mut cluster = sample();
+        cluster.members[2].leaving = true;
+        let newcomer = |id: u64, role: MemberRole, joining| Member {
+            id,
+            address: format!("10.0.0.{id}:7000"),
+            role: role as i32,
+            reachable: true,
+            name: format!("spare-{id}"),
+            joining,
+            ..Member::default()
+        };
+        cluster
+            .members
+            .push(newcomer(4, MemberRole::Learner, false));
+        cluster.members.push(newcomer(5, MemberRole::Learner, true));
+        let text = members(Look::default(), &cluster);
+        assert!(
+            text.lines().all(|line| line.chars().count() <= 80),
+            "{text}"
+        );
+        crate::golden::check("cluster_members", &text);
     }
 
     #[test]

@@ -40,8 +40,10 @@ mod explain;
 mod image;
 mod instance;
 mod instance_type;
+mod join;
 mod launch;
 mod logs;
+mod member;
 mod node;
 mod preview;
 mod principal;
@@ -161,6 +163,7 @@ async fn dispatch(app: &App, command: Command) -> Result<u8> {
         Command::Context(verb) => context::run(app, verb)?,
         Command::Completion(args) => shell::completion(&args)?,
         Command::Man(args) => shell::man(&args)?,
+        Command::Join(args) => join::run(app, args).await?,
         Command::Tunnel(args) => tunnel::run(app, args).await?,
     }
     Ok(0)

@@ -2,11 +2,11 @@
 
 use nube_proto::v1::node_service_client::NodeServiceClient;
 use nube_proto::v1::{
-    ChangeNodeRequest, GetNodeRequest, ListNodesRequest, ListNodesResponse, Node, NodeState,
-    SetNodeLabelsRequest,
+    ChangeNodeRequest, GetNodeRequest, JoinRole, ListNodesRequest, ListNodesResponse, Node,
+    NodeState, SetNodeLabelsRequest,
 };
 
-use super::App;
+use super::{App, member};
 use crate::args::node::{LabelEdit, Node as Verb};
 use crate::client::Client;
 use crate::error::{Error, Result};
@@ -22,6 +22,7 @@ pub async fn run(app: &App, verb: Verb) -> Result<()> {
             let all = list_all(&client).await?;
             return app.output.message(&all, |look| table(look, &all.nodes));
         }
+        Verb::Add { name } => return member::add(app, &client, JoinRole::Agent, &name).await,
         Verb::Show { node } => get(&client, node).await?,
         Verb::Drain { node } => change(&client, node, true).await?,
         Verb::Uncordon { node } => change(&client, node, false).await?,

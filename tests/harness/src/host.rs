@@ -52,6 +52,11 @@ impl Process {
         self.signal(rustix::process::Signal::CONT)
     }
 
+    /// Asks this very process to end.
+    pub fn terminate(&self) -> anyhow::Result<()> {
+        self.signal(rustix::process::Signal::TERM)
+    }
+
     fn signal(&self, signal: rustix::process::Signal) -> anyhow::Result<()> {
         anyhow::ensure!(self.is_alive(), "process {} is gone already", self.pid);
         let raw = i32::try_from(self.pid)?;

@@ -113,7 +113,7 @@ pub const ROOMS: &[Room] = &[
     },
     Room {
         package: "nube-cli",
-        may_know: &["nube-types", "nube-proto"],
+        may_know: &["nube-types", "nube-proto", "nube-tls"],
         must_not_reach: NO_REPLICA,
     },
     Room {

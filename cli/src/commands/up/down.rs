@@ -37,7 +37,7 @@ pub async fn run(app: &App, args: &Down) -> Result<()> {
     // Agents first: without them nobody starts again what is being stopped.
     stop(&dir, &cell.node_names(), &track).await?;
     stop_guests(&dir, &cell, args.purge, &track)?;
-    stop(&dir, &cell.controller_names(), &track).await?;
+    stop(&dir, &cell.controller_names(&dir), &track).await?;
     if args.purge {
         purge(&dir, &cell, &track)?;
     }

@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Context, Error, Result};
 
+/// A controller that was removed leaves this beside its data and never starts.
+const REMOVED: &str = "removed";
 /// Marks a directory as a local cloud's; `down --purge` deletes no other.
 const MARKER: &str = "nube.cell";
 
@@ -86,12 +88,24 @@ impl Cell {
             .collect()
     }
 
-    /// `controller-1`, `controller-2`, …
+    /// `controller-1`, `controller-2`, … and those that have joined into this
+    /// directory since; without those that were removed from the cluster.
     #[must_use]
-    pub fn controller_names(&self) -> Vec<String> {
-        (1..=self.controllers)
-            .map(|number| format!("controller-{number}"))
-            .collect()
+    pub fn controller_names(&self, dir: &Path) -> Vec<String> {
+        let first = (1..=self.controllers).map(|number| format!("controller-{number}"));
+        let mut names: Vec<String> = first.collect();
+        for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+            let Ok(name) = entry.file_name().into_string() else {
+                continue;
+            };
+            let joined = name.starts_with("controller-") && !names.contains(&name);
+            if joined && entry.path().join("controller.toml").exists() {
+                names.push(name);
+            }
+        }
+        names.retain(|name| !dir.join(name).join(REMOVED).exists());
+        names.sort();
+        names
     }
 
     /// Port of a controller, counted from 1.
@@ -160,6 +174,34 @@ mod test {
         cell.write(dir.path()).expect("again");
         fs::write(dir.path().join(MARKER), "color = 1").expect("written");
         assert!(Cell::read(dir.path()).is_err());
+    }
+
+    #[test]
+    fn controllers_come_and_go() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let cell = Cell {
+            id: "00c0ffee".to_owned(),
+            controllers: 2,
+            nodes: 0,
+            base_port: 7101,
+            subnet_index: 7,
+        };
+        let file = |path: &str| {
+            let path = dir.path().join(path);
+            fs::create_dir_all(path.parent().expect("a parent")).expect("made");
+            fs::write(path, "").expect("written");
+        };
+        file("controller-9/controller.toml");
+        file("controller-8/tls.key");
+        assert_eq!(
+            cell.controller_names(dir.path()),
+            ["controller-1", "controller-2", "controller-9"]
+        );
+        file("controller-1/removed");
+        assert_eq!(
+            cell.controller_names(dir.path()),
+            ["controller-2", "controller-9"]
+        );
     }
 
     #[test]

@@ -209,7 +209,7 @@ fn text(path: &Path) -> Result<&str> {
 
 fn start_controllers(dir: &Path, cell: &Cell, track: &Track<'_>) -> Result<()> {
     let program = binary("cloud-controller")?;
-    for name in cell.controller_names() {
+    for name in cell.controller_names(dir) {
         let home = dir.join(&name);
         if !Process::of(&home).is_running() {
             let config = home.join("controller.toml");
@@ -310,7 +310,7 @@ async fn look(client: &Client, cell: &Cell) -> Result<Option<String>> {
     if silent > 0 {
         return Ok(Some(format!(
             "{silent} of {} controllers do not answer",
-            cell.controllers
+            cluster.members.len()
         )));
     }
     let nodes = node::list_all(client).await?.nodes;
@@ -324,7 +324,11 @@ async fn look(client: &Client, cell: &Cell) -> Result<Option<String>> {
 
 /// A process that ended will not become ready: say why at once.
 fn all_alive(dir: &Path, cell: &Cell) -> Result<()> {
-    for name in cell.controller_names().into_iter().chain(cell.node_names()) {
+    for name in cell
+        .controller_names(dir)
+        .into_iter()
+        .chain(cell.node_names())
+    {
         let process = Process::of(&dir.join(&name));
         if !process.is_running() {
             let log = dir.join(&name).join("log");
