@@ -111,7 +111,6 @@ async fn serve<D: Driver>(
     tracing::info!(node = %config.node_id, agent_epoch, driver = driver.name(), "agent starts");
     let shared = Arc::new(link::Shared {
         hello: hello(&config, facts, answer, driver.name(), agent_epoch),
-        config,
         tls: tls.clone(),
         view,
         events: to_hub,

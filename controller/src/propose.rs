@@ -21,6 +21,8 @@ use crate::{clock, metrics};
 /// A voter that the leader has not heard for this long counts as silent: longer
 /// than any election.
 pub const MEMBER_SILENT_MS: u64 = 1_500;
+/// A status is up to a tick old and counts in whole ticks; a tick of slack more.
+const STATUS_AGE_MS: u64 = 150;
 
 /// Longer than an election, shorter than a client's patience.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -120,16 +122,32 @@ impl Proposer {
         self.forward(channel, envelope).await
     }
 
+    /// Who votes, and who of them has not been heard since this call began: what
+    /// was heard before it may have died since.
+    async fn listen(&self) -> (Vec<u64>, Vec<u64>) {
+        let begun = Instant::now();
+        loop {
+            tokio::time::sleep(PAUSE).await;
+            let elapsed_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+            let status = self.raft.status();
+            let voters: Vec<_> = status.members.iter().filter(|m| m.voter).collect();
+            let silent = |m: &&&Member| {
+                m.last_contact_ms
+                    .is_none_or(|ms| ms + STATUS_AGE_MS >= elapsed_ms)
+            };
+            let silent: Vec<u64> = voters.iter().filter(silent).map(|m| m.id).collect();
+            if silent.is_empty() || elapsed_ms >= MEMBER_SILENT_MS {
+                return (voters.iter().map(|m| m.id).collect(), silent);
+            }
+        }
+    }
+
     /// Appends on this controller, if it leads. The leader's clock is the one
     /// that counts, and its ears are.
     pub async fn append(&self, mut envelope: Envelope) -> Result<Committed, ProposeError> {
         envelope.at = clock::now();
         if let Command::RemoveMember(command) = &mut envelope.command {
-            let status = self.raft.status();
-            let voters = || status.members.iter().filter(|member| member.voter);
-            let silent = |m: &&Member| m.last_contact_ms.is_none_or(|ms| ms >= MEMBER_SILENT_MS);
-            command.voters = voters().map(|member| member.id).collect();
-            command.silent = voters().filter(silent).map(|member| member.id).collect();
+            (command.voters, command.silent) = self.listen().await;
         }
         let begun = Instant::now();
         let proposed = self.raft.propose(codec::encode_envelope(&envelope).into());

@@ -159,6 +159,9 @@ fn renamed(mut state: State, cluster: &Cluster) -> anyhow::Result<State> {
     let known = state.cluster.as_mut();
     let known = known.context("the backup is of a cell before its first entry")?;
     hex::decode_to_slice(&cluster.id, &mut known.id)?;
+    // Members of the old cluster; the new one's first leader writes its own down.
+    state.members = nube_state::Table::default();
+    state.join_tokens = nube_state::Table::default();
     Ok(state)
 }
 

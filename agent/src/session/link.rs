@@ -16,7 +16,6 @@ use tonic::transport::Channel;
 use super::LinkEvent;
 use super::blobs::Controllers;
 use super::rules::LinkId;
-use crate::config::Config;
 use crate::driver::Driver;
 use crate::log::chain;
 use crate::metrics;
@@ -35,8 +34,6 @@ const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What every link of this agent shares.
 pub struct Shared<D> {
-    /// For addresses.
-    pub config: Config,
     /// For certificates.
     pub tls: Tls,
     /// Who this is; `unknown_resources` is filled in at each connect.

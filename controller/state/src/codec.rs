@@ -163,9 +163,9 @@ pub fn encode_meta(state: &State) -> Vec<u8> {
 }
 
 /// Hash of all that is known: index and time are left out, so that a state in
-/// which nothing happens keeps its hash, and the cluster's id, so that a restored
-/// cell proves by its hash that it knows what was backed up. Equal on every
-/// replica at an index.
+/// which nothing happens keeps its hash, and the cluster's id, members and join
+/// tokens, so that a restored cell proves by its hash that it knows what was backed
+/// up. Equal on every replica at an index.
 #[must_use]
 pub fn state_hash(state: &State) -> [u8; 32] {
     let mut meta = Meta::of(state);
@@ -184,7 +184,7 @@ pub fn state_hash(state: &State) -> [u8; 32] {
     *hasher.finalize().as_bytes()
 }
 
-fn digests(state: &State) -> [[u64; 4]; 17] {
+fn digests(state: &State) -> [[u64; 4]; 15] {
     [
         state.ssh_keys.digest(),
         state.images.digest(),
@@ -201,8 +201,6 @@ fn digests(state: &State) -> [[u64; 4]; 17] {
         state.access_keys.digest(),
         state.events.digest(),
         state.placements.digest(),
-        state.join_tokens.digest(),
-        state.members.digest(),
     ]
 }
 

@@ -114,7 +114,11 @@ fn data_dirs(dir: &Path, cell: Option<&Cell>) -> Vec<(String, PathBuf)> {
     // One disk is measured once, however many controllers share it.
     let mut seen = Vec::new();
     let mut dirs = Vec::new();
-    for name in cell.controller_names().into_iter().chain(cell.node_names()) {
+    for name in cell
+        .controller_names(dir)
+        .into_iter()
+        .chain(cell.node_names())
+    {
         let path = dir.join(&name).join("data");
         let Ok(stat) = rustix::fs::stat(&path) else {
             continue;

@@ -124,7 +124,10 @@ fn numbered(nodes: &[String]) -> u32 {
 
 /// Agents first, then controllers. Guests are nobody's children and go on.
 async fn stop(dir: &Path, cell: &Cell, track: &Track<'_>) -> Result<()> {
-    let names = cell.node_names().into_iter().chain(cell.controller_names());
+    let names = cell
+        .node_names()
+        .into_iter()
+        .chain(cell.controller_names(dir));
     for name in names {
         let process = Process::of(&dir.join(&name));
         if process.is_running() {

@@ -196,9 +196,7 @@ fn member(state: &State, command: &Command) -> Option<Note> {
 pub(super) fn joined(joined: &Joined) -> Note {
     let note = match joined {
         Joined::Agent { node, name, .. } => Note::new("node.join", Kind::Node, node, name),
-        Joined::Controller { member, name } => {
-            Note::new("member.join", Kind::Member, member, name)
-        }
+        Joined::Controller { member, name } => Note::new("member.join", Kind::Member, member, name),
     };
     note.saying("by token")
 }
