@@ -298,8 +298,13 @@ fn judge_identity(
     let refused = matches!(code, Code::Unauthenticated | Code::PermissionDenied)
         || unproven && matches!(code, Code::Unknown | Code::Unavailable | Code::Cancelled);
     let fault = matches!(code, Code::Internal | Code::DataLoss) || !may && !refused;
-    // Agents and controllers that are let in are then held to their own rules.
-    let let_in = may && (!refused || matches!(class, "agent" | "controller") || unproven);
+    // A join is let in and then judged by its token. Agents and controllers that
+    // are let in are then held to their own rules.
+    let by_token = answer
+        .as_ref()
+        .is_err_and(|status| status.message().contains("join token"));
+    let own_rules = by_token || matches!(class, "agent" | "controller") || unproven;
+    let let_in = may && (!refused || own_rules);
     (fault || may && !let_in).then(|| format!("{answer:?}"))
 }
 

@@ -82,7 +82,7 @@ fn a_hundred_parallel_launches_at_a_quota_of_ten_make_exactly_ten() -> anyhow::R
     let _ = rustls::crypto::ring::default_provider().install_default();
     let cloud = Cloud::up(Size {
         controllers: 3,
-        nodes: 1,
+        nodes: 2,
     })?;
     cloud.ctl(&["project", "create", "small", "--instances", "10"])?;
     let image = nube_harness::micro_image()?;
