@@ -106,11 +106,12 @@ pub async fn run<D: Driver>(shared: Arc<Shared<D>>, mut wanted: watch::Receiver<
             }
         }
         for controller in list {
-            if !links.contains_key(&controller) {
-                let task = tasks.spawn(link::run(shared.clone(), next, controller.clone()));
-                links.insert(controller, (next, task));
+            links.entry(controller).or_insert_with_key(|controller| {
+                let link = next;
                 next += 1;
-            }
+                let task = tasks.spawn(link::run(shared.clone(), link, controller.clone()));
+                (link, task)
+            });
         }
         tokio::select! {
             changed = wanted.changed() => if changed.is_err() { return },
