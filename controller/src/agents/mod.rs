@@ -59,7 +59,6 @@ impl Agents {
             registry.opened += 1;
             let number = registry.opened;
             registry.sessions.insert(node, Session { number, sender });
-            registry.heard.insert(node, Instant::now());
             number
         })
     }

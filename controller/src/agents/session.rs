@@ -146,19 +146,20 @@ impl Session {
         number: u64,
         known: &mut Option<NodeFacts>,
     ) -> Result<(), Status> {
-        self.cell.agents.heard(self.node, number);
         match message.message {
             Some(Up::Hello(hello)) => *known = Some(self.greet(&hello)?),
-            Some(Up::Heartbeat(beat)) => {
+            Some(Up::Heartbeat(beat)) if known.is_some() => {
                 let sequence = beat.sequence;
                 self.send(Down::HeartbeatAck(HeartbeatAck { sequence }))
                     .await?;
             }
             Some(Up::Report(report)) if known.is_some() => self.report(&report).await?,
-            Some(Up::Report(_)) | None => {
+            Some(Up::Heartbeat(_) | Up::Report(_)) | None => {
                 return Err(Status::invalid_argument("the first message must be hello"));
             }
         }
+        // Not before: a stream that says nothing proves no host alive.
+        self.cell.agents.heard(self.node, number);
         Ok(())
     }
 

@@ -514,6 +514,13 @@ async fn foreign_table(world: &World, methods: &[MethodDescriptor]) -> anyhow::R
                 };
                 answers.push(seen);
             }
+            if world.cloud.state_hash()? != before {
+                wrong.push(format!(
+                    "{} {} changed the state: {answers:?}",
+                    short(method),
+                    field.name()
+                ));
+            }
             rows += 1;
             if answers[0] != answers[1] {
                 let name = short(method);
