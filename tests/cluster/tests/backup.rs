@@ -139,7 +139,7 @@ fn strangers(old: &Cloud, new: &Cloud) -> anyhow::Result<()> {
     // and controller get past TLS and are told that this is not for them.
     call_as(new, new, new, "pki/operator")?.ok()?;
     for own in ["node-1/tls", "controller-2/tls"] {
-        let text = call_as(new, new, new, own)?.refused(1)?;
+        let text = call_as(new, new, new, own)?.refused(7)?;
         assert!(text.contains("may not call"), "{own}: {text}");
     }
     for (here, there) in [(new, old), (old, new)] {
