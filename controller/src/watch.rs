@@ -304,4 +304,38 @@ mod test {
         assert_eq!(after(&past, 1), Err(Compacted { floor: 2 }));
         assert_eq!(after(&past, 2), Ok(vec![3]));
     }
+
+    #[test]
+    fn a_thousand_readers_share_the_bytes_of_one_change() {
+        let mut state = State::default();
+        let change = Change {
+            key: vec![11],
+            value: Some(
+                minicbor::to_vec(nube_state::Project {
+                    id: ProjectId(1),
+                    name: nube_types::Name::new("web").expect("a name"),
+                    quota: nube_state::Quota::DEFAULT,
+                    created_at: TimestampMs(1),
+                    revision: 5,
+                })
+                .expect("encoded"),
+            ),
+            removed: None,
+        };
+        let (recorder, mut history) = channel(&state);
+        state.index = 5;
+        recorder.record(
+            vec![(5, TimestampMs(1), vec![change.clone(), change])],
+            &state,
+        );
+        let past = history.now();
+        let mut places = std::collections::BTreeSet::new();
+        for _ in 0..1_000 {
+            let news: Vec<_> = past.after(0).expect("kept").collect();
+            let shown = news[0].shown(&state);
+            assert_eq!((news.len(), shown.len()), (1, 1), "one record, one change");
+            places.insert(shown[0].bytes(false).as_ptr() as usize);
+        }
+        assert_eq!(places.len(), 1, "nobody has a copy");
+    }
 }
