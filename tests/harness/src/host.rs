@@ -39,7 +39,15 @@ impl Process {
 
     /// Sends SIGKILL to this very process.
     pub fn kill(&self) -> anyhow::Result<()> {
-        self.signal(rustix::process::Signal::KILL)
+        self.signal(rustix::process::Signal::KILL)?;
+        // Its ports are free only when it is gone.
+        for _ in 0..1_000 {
+            if !self.is_alive() {
+                return Ok(());
+            }
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        anyhow::bail!("process {} did not die", self.pid)
     }
 
     /// Sends SIGSTOP: it lives, and does nothing.
