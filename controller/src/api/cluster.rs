@@ -16,6 +16,7 @@ use super::join::{redeem, token};
 use super::mutation::{self, Mutation};
 use super::{backup, field, status};
 use crate::cell::Cell;
+use crate::config::{self, Config};
 use crate::propose::MEMBER_SILENT_MS;
 
 /// How long a removal or a promotion is waited for before the answer says that it
@@ -25,8 +26,22 @@ const CHANGE: Duration = Duration::from_secs(5);
 /// Handlers.
 pub struct Service(pub Arc<Cell>);
 
-/// Members as the table knows them, with what consensus says of each.
-fn members(state: &State, raft: &nube_consensus::Status, me: u64) -> Vec<v1::Member> {
+/// Members as the table knows them, with what consensus says of each. In a cell's
+/// first moments the table is empty, and the members are those it begins with.
+fn members(state: &State, raft: &nube_consensus::Status, config: &Config) -> Vec<v1::Member> {
+    let me = config.id;
+    if state.members.is_empty() {
+        let first = |seed: &config::Member| Member {
+            id: seed.id,
+            address: seed.address.clone(),
+            agent_address: seed.agent_address.clone(),
+            name: None,
+            removed_at: None,
+            revision: 0,
+        };
+        let rows = config.members.iter().map(first);
+        return rows.map(|row| convert(&row, raft, me)).collect();
+    }
     // Removed ones are shown until consensus has let them go.
     let shown = |row: &&Member| row.removed_at.is_none() || raft.is_member(row.id);
     let rows = state.members.iter().filter(shown);
@@ -220,7 +235,7 @@ impl ClusterService for Service {
         let nodes_ready = state.nodes.iter().filter(|node| node.reachable).count();
         Ok(Response::new(v1::Cluster {
             id: self.0.config.cluster_id.clone(),
-            members: members(&state, &raft, self.0.config.id),
+            members: members(&state, &raft, &self.0.config),
             leader_id: raft.leader.unwrap_or_default(),
             term: raft.term,
             commit_index: raft.commit,
