@@ -1,0 +1,127 @@
+//! Births, deaths and returns of controllers.
+
+use nube_consensus::{Config, Core};
+use nube_state::{State, codec};
+use rand::Rng;
+
+use super::{Controller, TICK_MS};
+use crate::judge::fail;
+use crate::scenario::Scenario;
+use crate::world::{Event, World};
+
+/// Between two looks of the membership loop.
+pub const LOOK_MEMBERS_MS: u64 = 200;
+
+fn config(id: u64, scenario: &Scenario) -> Config {
+    let mut config = Config::new(id, [1; 16], "nowhere");
+    config.tick_ms = TICK_MS;
+    config.keep_entries = scenario.keep_entries;
+    config.snapshot_timeout_ticks = 40;
+    config
+}
+
+impl World {
+    /// The first members.
+    pub(crate) fn form(&mut self) {
+        let ids: Vec<u64> = (1..=self.scenario.controllers as u64).collect();
+        for id in &ids {
+            self.controllers.push(Controller::new(*id, &ids));
+        }
+        for at in 0..self.controllers.len() {
+            self.draw_clock(at);
+            self.start(at);
+        }
+    }
+
+    pub(crate) fn draw_clock(&mut self, at: usize) {
+        let (drift, offset) = (
+            self.random.random_range(-4_000..=4_000),
+            self.random.random_range(-40..=40),
+        );
+        let clock = &mut self.controllers[at].clock;
+        clock.wall_offset_ms = offset;
+        if self.scenario.faults.clock_drift {
+            clock.drift_ppm = drift;
+        }
+    }
+
+    /// A process begins over what its disk holds.
+    pub(crate) fn start(&mut self, at: usize) {
+        if self.controllers[at].over {
+            return;
+        }
+        let (seed, from_store) = (self.random.random(), self.random.random_bool(0.6));
+        let controller = &mut self.controllers[at];
+        let recovered = controller.storage.recover();
+        controller.life += 1;
+        let snapshot = recovered.snapshot.index;
+        controller.state = match from_store && controller.stored.index >= snapshot {
+            true => controller.stored.clone(),
+            false => from_snapshot(controller, snapshot),
+        };
+        controller.snapshot_index = snapshot;
+        let (recorder, history) = nube_controller::watch::channel(&controller.state);
+        (controller.recorder, controller.history) = (recorder, history);
+        let (id, life, index) = (controller.id, controller.life, controller.state.index);
+        let core = Core::new(&config(id, &self.scenario), recovered, index, seed);
+        match core {
+            Ok(core) => self.controllers[at].core = Some(core),
+            Err(error) => fail("B4", format!("member {id} does not start: {error}")),
+        }
+        self.judge
+            .reference
+            .restored(id, &self.controllers[at].state);
+        if life > 1 {
+            let how = match from_store {
+                true => "a restart came back from the store",
+                false => "a restart replayed the log from a snapshot",
+            };
+            self.mark(how, id);
+        }
+        self.note("start", id, index);
+        let first = self.random.random_range(1..=TICK_MS);
+        self.after(first, Event::Tick { at, life });
+        self.after(first * 3, Event::Look { at, life });
+        self.after(first * 2, Event::LookMembers { at, life });
+        self.settle(at);
+    }
+
+    pub(crate) fn restart(&mut self, at: usize) {
+        if self.controllers[at].core.is_none() {
+            self.start(at);
+        }
+    }
+
+    /// A process dies: what was not synced is lost, and whoever waits hears nothing.
+    pub(crate) fn kill(&mut self, at: usize) {
+        let controller = &mut self.controllers[at];
+        if controller.core.take().is_none() {
+            return;
+        }
+        controller.life += 1;
+        controller.disk.clear();
+        controller.disk_busy_until_ms = 0;
+        controller.waiting.clear();
+        controller.confirmed.clear();
+        controller.tasks.clear();
+        controller.answers.clear();
+        controller.leading_since_ms = None;
+        controller.storage.crash();
+        let id = controller.id;
+        self.note("dies", id, 0);
+    }
+}
+
+/// The state that the newest local snapshot holds.
+fn from_snapshot(controller: &Controller, index: u64) -> State {
+    let Some(body) = controller.bodies.get(&index) else {
+        // The first one of a new cell has no body.
+        let mut first = State::default();
+        first.index = index;
+        return first;
+    };
+    let mut state = codec::decode_snapshot(body)
+        .unwrap_or_else(|error| fail("A5", format!("snapshot at {index}: {error}")));
+    state.index = state.index.max(index);
+    state
+}

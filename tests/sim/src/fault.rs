@@ -1,0 +1,153 @@
+//! Trouble: every so often one of the kinds that this seed allows.
+
+use nube_consensus::Input;
+use rand::Rng;
+
+use crate::scenario::Faults;
+use crate::world::{Event, World};
+
+/// Kinds that are drawn from.
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    Partition,
+    OneWay,
+    Crash,
+    CrashLeader,
+    CrashAll,
+    Pause,
+    ClockJump,
+    Transfer,
+}
+
+fn kinds(faults: &Faults) -> Vec<Kind> {
+    let all = [
+        (faults.partitions, Kind::Partition),
+        (faults.one_way, Kind::OneWay),
+        (faults.crashes, Kind::Crash),
+        (faults.crashes, Kind::CrashLeader),
+        (faults.crashes, Kind::CrashAll),
+        (faults.pauses, Kind::Pause),
+        (faults.clock_jumps, Kind::ClockJump),
+        (faults.transfers, Kind::Transfer),
+    ];
+    all.into_iter()
+        .filter(|(on, _)| *on)
+        .map(|(_, kind)| kind)
+        .collect()
+}
+
+impl World {
+    /// A fault may happen.
+    pub(crate) fn trouble(&mut self) {
+        let pause = self.random.random_range(100..1_500);
+        self.after(pause, Event::Trouble);
+        let kinds = kinds(&self.scenario.faults);
+        if self.calm || kinds.is_empty() {
+            return;
+        }
+        let kind = kinds[self.random.random_range(0..kinds.len())];
+        let at = self.random.random_range(0..self.controllers.len());
+        match kind {
+            Kind::Partition => self.partition(),
+            Kind::OneWay => self.one_way(),
+            Kind::Crash => self.crash(at),
+            Kind::CrashLeader => self.crash(self.leader().unwrap_or(at)),
+            Kind::CrashAll => self.crash_all(),
+            Kind::Pause => self.pause_controller(at),
+            Kind::ClockJump => self.clock_jump(at),
+            Kind::Transfer => self.transfer(at),
+        }
+    }
+
+    fn partition(&mut self) {
+        self.mark("fault: partition", 0);
+        for at in 0..self.controllers.len() {
+            let side = self.random.random_range(0..2);
+            self.network.side(self.controllers[at].id, side);
+        }
+        let ms = self.random.random_range(300..8_000);
+        self.after(ms, Event::Mend);
+    }
+
+    fn one_way(&mut self) {
+        let count = self.controllers.len();
+        let from = self.random.random_range(0..count);
+        let to = (from + self.random.random_range(1..count)) % count;
+        let (from, to) = (self.controllers[from].id, self.controllers[to].id);
+        self.mark("fault: one-way cut", from);
+        self.network.cut(from, to);
+        let ms = self.random.random_range(300..8_000);
+        self.after(ms, Event::Mend);
+    }
+
+    pub(crate) fn mend(&mut self) {
+        self.network.mend();
+        self.note("mend", 0, 0);
+    }
+
+    fn crash(&mut self, at: usize) {
+        if self.leader() == Some(at) {
+            self.judge.marks.hit("the leader crashed");
+        }
+        self.mark("fault: controller crash", self.controllers[at].id);
+        self.kill(at);
+        let ms = self.random.random_range(10..4_000);
+        self.after(ms, Event::Restart { at });
+    }
+
+    fn crash_all(&mut self) {
+        if !self.chance(200) {
+            return;
+        }
+        self.mark("fault: all controllers crash", 0);
+        for at in 0..self.controllers.len() {
+            self.kill(at);
+            let ms = self.random.random_range(10..4_000);
+            self.after(ms, Event::Restart { at });
+        }
+    }
+
+    fn pause_controller(&mut self, at: usize) {
+        self.mark("fault: controller pause", self.controllers[at].id);
+        let ms = self.random.random_range(100..6_000);
+        self.controllers[at].paused_until_ms = self.now_ms + ms;
+    }
+
+    fn clock_jump(&mut self, at: usize) {
+        const JUMPS_MS: [i64; 6] = [
+            -3_600_000,
+            3_600_000,
+            -31_536_000_000,
+            31_536_000_000,
+            1_000,
+            -1_000,
+        ];
+        let by = JUMPS_MS[self.random.random_range(0..JUMPS_MS.len())];
+        self.mark("fault: clock jump", self.controllers[at].id);
+        let clock = &mut self.controllers[at].clock;
+        clock.wall_offset_ms = if clock.wall_offset_ms.abs() > 500 {
+            0
+        } else {
+            by
+        };
+    }
+
+    fn transfer(&mut self, at: usize) {
+        let Some(leader) = self.leader() else { return };
+        self.mark("leadership was handed over", self.controllers[at].id);
+        let (life, to) = (self.controllers[leader].life, self.controllers[at].id);
+        self.input(leader, life, Input::TransferLeader(to));
+    }
+
+    /// Ends all faults: everybody runs and hears everybody.
+    pub fn heal(&mut self) {
+        self.calm = true;
+        self.mend();
+        for at in 0..self.controllers.len() {
+            let controller = &mut self.controllers[at];
+            controller.paused_until_ms = self.now_ms;
+            controller.clock.wall_offset_ms = 0;
+            self.restart(at);
+        }
+    }
+}

@@ -1,0 +1,24 @@
+//! The whole control plane in one thread, in virtual time, from one seed.
+//!
+//! ```text
+//!  seed ─► scenario ─► world ─► queue of events ──► controllers (real core, state, plans)
+//!                        │                     ├──► clients and watchers
+//!                        └─► fault             └──► judge: every law, after every step
+//! ```
+//!
+//! What is real: consensus core, state machine, the leader's plans, the scheduler, watch
+//! history. What is simulated: time, network, disks, and the shells that move bytes. A failing
+//! seed replays exactly: `cargo xtask sim --seed N`.
+
+pub mod client;
+pub mod clock;
+pub mod controller;
+pub mod fault;
+pub mod judge;
+pub mod marks;
+pub mod network;
+pub mod queue;
+pub mod run;
+pub mod scenario;
+pub mod trace;
+pub mod world;

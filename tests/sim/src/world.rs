@@ -1,0 +1,261 @@
+//! The world: virtual time, and everything that happens in it, one event after the other. What
+//! machines do is in `controller`, `agent` and `client`; what hits them in `fault`.
+
+use bytes::Bytes;
+use nube_consensus::Outgoing;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
+use crate::client::{Call, Client, Reply};
+use crate::controller::Controller;
+use crate::controller::calls::{Forward, Forwarded};
+use crate::judge::Judge;
+use crate::network::Network;
+use crate::queue::Queue;
+use crate::scenario::Scenario;
+use crate::trace::Trace;
+
+/// Something that happens. `at` is a controller's place in the world's list; `life` tells an
+/// event for a process from one for its successor.
+pub enum Event {
+    /// Raft's tick.
+    Tick { at: usize, life: u64 },
+    /// The leader's loops look.
+    Look { at: usize, life: u64 },
+    /// The membership loop looks.
+    LookMembers { at: usize, life: u64 },
+    /// A raft message arrives.
+    Peer { at: usize, from: u64, bytes: Bytes },
+    /// A raft snapshot and its body arrive.
+    PeerSnapshot {
+        at: usize,
+        from: u64,
+        bytes: Bytes,
+        index: u64,
+        body: Bytes,
+    },
+    /// A transfer of a snapshot ended.
+    SnapshotReport {
+        at: usize,
+        life: u64,
+        to: u64,
+        delivered: bool,
+    },
+    /// The oldest queued write is on disk.
+    DiskDone { at: usize, life: u64 },
+    /// A dead controller starts.
+    Restart { at: usize },
+    /// A client's call arrives.
+    Call { at: usize, call: Box<Call> },
+    /// A task of a controller goes on.
+    Task { at: usize, life: u64, task: u64 },
+    /// A mutation arrives that another controller carries to its leader.
+    Forward { at: usize, forward: Box<Forward> },
+    /// Its answer.
+    Forwarded { at: usize, answer: Box<Forwarded> },
+    /// An answer arrives at a client.
+    Reply { client: usize, reply: Box<Reply> },
+    /// A client goes on: begins a call, or gives up waiting for `number`.
+    Client { client: usize, number: u64 },
+    /// A watcher looks.
+    Watch { watcher: usize },
+    /// A fault may happen.
+    Trouble,
+    /// The network is whole again.
+    Mend,
+}
+
+/// Everything.
+pub struct World {
+    /// What is played.
+    pub scenario: Scenario,
+    /// True time.
+    pub now_ms: u64,
+    /// Whether faults are over.
+    pub calm: bool,
+    /// Whether clients still begin calls.
+    pub busy: bool,
+    pub(crate) random: StdRng,
+    pub(crate) queue: Queue<Event>,
+    pub(crate) controllers: Vec<Controller>,
+    pub(crate) clients: Vec<Client>,
+    pub(crate) network: Network,
+    /// Tickets and tasks that were drawn; never one twice.
+    pub(crate) tickets: u64,
+    pub(crate) tasks: u64,
+    /// The oracles.
+    pub judge: Judge,
+    /// The fingerprint.
+    pub trace: Trace,
+}
+
+impl World {
+    /// A cell at its first moment.
+    #[must_use]
+    pub fn new(scenario: Scenario, tell: bool) -> Self {
+        let mut world = Self {
+            now_ms: 0,
+            calm: false,
+            busy: true,
+            random: StdRng::seed_from_u64(scenario.seed),
+            queue: Queue::default(),
+            controllers: Vec::new(),
+            clients: Vec::new(),
+            network: Network::default(),
+            tickets: 0,
+            tasks: 0,
+            judge: Judge::default(),
+            trace: Trace::new(tell),
+            scenario,
+        };
+        world.form();
+        for client in 0..world.scenario.clients {
+            world.clients.push(Client::new(client));
+            let ms = world.random.random_range(1_000..2_000);
+            world.after(ms, Event::Client { client, number: 0 });
+        }
+        for watcher in 0..world.scenario.watchers {
+            world.after(2_000, Event::Watch { watcher });
+        }
+        world.after(1_500, Event::Trouble);
+        world
+    }
+
+    /// Lets time pass.
+    pub fn run_for(&mut self, ms: u64) {
+        let until_ms = self.now_ms + ms;
+        while let Some((at_ms, event)) = self.queue.pop_until(until_ms) {
+            self.now_ms = at_ms;
+            self.happen(event);
+        }
+        self.now_ms = until_ms;
+    }
+
+    /// Plans an event.
+    pub(crate) fn after(&mut self, ms: u64, event: Event) {
+        self.queue.push(self.now_ms + ms, event);
+    }
+
+    pub(crate) fn note(&mut self, what: &'static str, a: u64, b: u64) {
+        self.trace.note(self.now_ms, what, a, b);
+    }
+
+    /// A fault or something remarkable: counted and noted.
+    pub(crate) fn mark(&mut self, name: &'static str, a: u64) {
+        self.judge.marks.hit(name);
+        self.note(name, a, 0);
+    }
+
+    /// True once in a thousand times `permille`.
+    pub(crate) fn chance(&mut self, permille: u32) -> bool {
+        permille > 0 && self.random.random_range(0..1_000) < permille
+    }
+
+    fn happen(&mut self, event: Event) {
+        match event {
+            Event::Tick { at, life } => self.tick(at, life),
+            Event::Look { at, life } => self.look(at, life),
+            Event::LookMembers { at, life } => self.look_members(at, life),
+            event @ (Event::Peer { .. } | Event::PeerSnapshot { .. }) => self.peer(event),
+            Event::SnapshotReport {
+                at,
+                life,
+                to,
+                delivered,
+            } => self.snapshot_report(at, life, (to, delivered)),
+            Event::DiskDone { at, life } => self.disk_done(at, life),
+            Event::Restart { at } => self.restart(at),
+            Event::Call { at, call } => self.called(at, *call),
+            Event::Task { at, life, task } => self.task_due(at, life, task),
+            Event::Forward { at, forward } => self.forward_arrived(at, *forward),
+            Event::Forwarded { at, answer } => self.forward_answered(at, *answer),
+            Event::Reply { client, reply } => self.replied(client, *reply),
+            Event::Client { client, number } => self.client_due(client, number),
+            Event::Watch { watcher } => self.watch(watcher),
+            Event::Trouble => self.trouble(),
+            Event::Mend => self.mend(),
+        }
+    }
+
+    /// Sends a raft message through the network.
+    pub(crate) fn send(&mut self, at: usize, message: Outgoing) {
+        let from = self.controllers[at].id;
+        let Some(to) = self.place_of(message.to) else {
+            return;
+        };
+        let faults = &self.scenario.faults;
+        let (loss, twice, late) = match self.calm {
+            true => (0, 0, 0),
+            false => (
+                faults.loss_permille,
+                faults.twice_permille,
+                faults.late_permille,
+            ),
+        };
+        let lost = self.network.is_cut(from, message.to) || self.chance(loss);
+        if message.snapshot.is_some() {
+            return self.send_snapshot(at, to, message, lost);
+        }
+        if lost {
+            return;
+        }
+        let copies = 1 + u32::from(self.chance(twice));
+        for _ in 0..copies {
+            let most = if self.chance(late) { 500 } else { 6 };
+            let ms = self.random.random_range(1..most);
+            let bytes = message.bytes.clone();
+            self.after(
+                ms,
+                Event::Peer {
+                    at: to,
+                    from,
+                    bytes,
+                },
+            );
+        }
+    }
+
+    fn send_snapshot(&mut self, at: usize, to: usize, message: Outgoing, lost: bool) {
+        let Some(meta) = message.snapshot else { return };
+        let ms = self.random.random_range(5..400);
+        let (from, life) = (self.controllers[at].id, self.controllers[at].life);
+        let body = self.controllers[at].bodies.get(&meta.index).cloned();
+        let delivered = !lost && body.is_some() && self.controllers[to].core.is_some();
+        if let Some(body) = body.filter(|_| delivered) {
+            let event = Event::PeerSnapshot {
+                at: to,
+                from,
+                bytes: message.bytes,
+                index: meta.index,
+                body,
+            };
+            self.after(ms, event);
+        }
+        // One report in ten is lost, and the timeout must do.
+        if !self.chance(100) || self.calm {
+            let report = Event::SnapshotReport {
+                at,
+                life,
+                to: message.to,
+                delivered,
+            };
+            self.after(ms + 1, report);
+        }
+    }
+
+    /// Where a member is in the list.
+    pub(crate) fn place_of(&self, id: u64) -> Option<usize> {
+        self.controllers.iter().position(|c| c.id == id)
+    }
+
+    /// The member that leads in the highest term and can.
+    #[must_use]
+    pub fn leader(&self) -> Option<usize> {
+        let ready = |(at, c): (usize, &Controller)| {
+            let status = c.core.as_ref()?.status();
+            status.leader_ready.then_some((status.term, at))
+        };
+        let leading = self.controllers.iter().enumerate().filter_map(ready);
+        leading.max().map(|(_, at)| at)
+    }
+}
