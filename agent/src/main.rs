@@ -1,36 +1,10 @@
 //! `cloud-agent`: runs on every compute host, holds a session with each
 //! controller, and makes the host look like the leader's wishes.
 //!
-//! ```text
-//! controllers ─► session ─► reconciler ─► plan (pure) ─► driver ─► host
-//!                   ▲            │  ▲                        │
-//!                   └── report ◄─┘  └──────── ends, results ◄┘
-//! ```
-//!
 //! This file only parses, enters the emulated host when one is named, and
 //! starts the runtime; `run` puts the parts together.
 
 #![deny(unsafe_op_in_unsafe_fn)]
-
-mod args;
-mod config;
-mod convert;
-mod driver;
-mod halt;
-mod host;
-mod image;
-mod instance;
-mod journal;
-mod log;
-mod metrics;
-mod plan;
-mod reconciler;
-mod renew;
-mod report;
-mod run;
-mod session;
-mod stream;
-mod tls;
 
 use std::process::ExitCode;
 
@@ -40,9 +14,10 @@ use clap::Parser;
 use nube_telemetry::log::{Format, start};
 use nube_telemetry::trace::Exporter;
 
-use crate::log::FILTER;
-use args::{Args, Command, Testbed};
-use config::Config;
+use nube_agent::args::{Args, Command, Testbed};
+use nube_agent::config::Config;
+use nube_agent::log::FILTER;
+use nube_agent::{host, log, run};
 
 fn main() -> ExitCode {
     let args = Args::parse();

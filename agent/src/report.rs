@@ -31,6 +31,28 @@ pub struct View {
     pub unknown: Vec<String>,
 }
 
+/// One step of a [`View`].
+#[derive(Debug, Clone, PartialEq)]
+pub enum Change {
+    /// An instance is new or differs.
+    Instance(InstanceId, Box<ObservedInstance>),
+    /// An instance was forgotten.
+    Gone(InstanceId),
+    /// What nobody can explain, anew.
+    Unknown(Vec<String>),
+}
+
+impl View {
+    /// Follows one step.
+    pub fn apply(&mut self, change: Change) {
+        match change {
+            Change::Instance(id, seen) => drop(self.instances.insert(id, *seen)),
+            Change::Gone(id) => drop(self.instances.remove(&id)),
+            Change::Unknown(unknown) => self.unknown = unknown,
+        }
+    }
+}
+
 /// Orders and repeats reports.
 #[derive(Debug)]
 pub struct Outbox {

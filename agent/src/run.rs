@@ -28,7 +28,7 @@ use crate::metrics;
 use crate::reconciler::Reconciler;
 use crate::renew;
 use crate::session::roster::{self, Roster};
-use crate::session::{Hub, blobs::Controllers, link};
+use crate::session::{HubTask, blobs::Controllers, link};
 use crate::stream::Streams;
 use crate::tls::Tls;
 
@@ -99,7 +99,7 @@ async fn serve<D: Driver>(
     let (to_reconciler, for_reconciler) = mpsc::channel(EVENTS_QUEUED);
     let (to_hub, for_hub) = mpsc::channel(EVENTS_QUEUED);
     let (roster, wanted) = Roster::new(config.controllers.clone(), journal.controllers()?);
-    let hub = Hub::new(
+    let hub = HubTask::new(
         agent_epoch,
         obeyed_term,
         journal,

@@ -2,15 +2,17 @@
 //! obey and what to report. Only this file's rooms know the wire protocol.
 //!
 //! ```text
-//! link 0 ─┐ LinkEvent              Event ┌─► reconciler
-//! link 1 ─┼───────────► hub (one task) ──┤
-//! link 2 ─┘ ◄─────────── AgentMessage    └── View (watch)
+//! link 0 ─┐ LinkEvent                  Event ┌─► reconciler
+//! link 1 ─┼───────────► HubTask (one task) ──┤
+//! link 2 ─┘ ◄─────────── AgentMessage        └── View (watch)
 //! ```
 //!
-//! All controllers down changes nothing here but silence: the view keeps the
-//! newest state of each instance until a leader listens again.
+//! [`HubTask`] is the shell of [`hub::Hub`], which decides. All controllers down
+//! changes nothing here but silence: the view keeps the newest state of each
+//! instance until a leader listens again.
 
 pub mod blobs;
+pub mod hub;
 pub mod link;
 pub mod roster;
 pub mod rules;
@@ -18,21 +20,18 @@ pub mod rules;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use nube_proto::agent::v1::{AgentMessage, Desired, agent_message, controller_message};
+use nube_proto::agent::v1::{AgentMessage, agent_message, controller_message};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
-use crate::convert;
 use crate::journal::Journal;
 use crate::log::chain;
 use crate::metrics;
 use crate::reconciler::Event;
-use crate::report::{Outbox, View};
+use crate::report::View;
+use hub::{Hub, HubInput, HubOutput, TICK_MS};
 use roster::Roster;
-use rules::{Leadership, LinkId, RevisionGate};
-
-/// How often claims and unanswered reports are looked at without an event.
-const TICK: Duration = Duration::from_millis(500);
+use rules::LinkId;
 
 /// What a link tells the hub.
 #[derive(Debug)]
@@ -45,30 +44,17 @@ pub enum LinkEvent {
     Down,
 }
 
-/// Decides whom to obey and what to report.
-pub struct Hub {
-    leadership: Leadership,
-    gate: RevisionGate,
-    outbox: Outbox,
-    links: BTreeMap<LinkId, Link>,
-    leader: Option<LinkId>,
+/// Runs the hub: brings it its news and carries out what it says.
+pub struct HubTask {
+    hub: Hub,
+    links: BTreeMap<LinkId, mpsc::Sender<AgentMessage>>,
     journal: Journal,
-    roster: Roster,
     view: watch::Receiver<View>,
     reconciler: mpsc::Sender<Event>,
     started: Instant,
 }
 
-struct Link {
-    up: mpsc::Sender<AgentMessage>,
-    /// The newest list from there. It counts only while this link leads, which
-    /// may be decided later than the list arrives.
-    desired: Option<Desired>,
-    /// Where it says the controllers are; counts on the same terms.
-    controllers: Vec<String>,
-}
-
-impl Hub {
+impl HubTask {
     /// Starts with nobody to obey.
     pub fn new(
         agent_epoch: u64,
@@ -78,14 +64,11 @@ impl Hub {
         view: watch::Receiver<View>,
         reconciler: mpsc::Sender<Event>,
     ) -> Self {
+        let seen = view.borrow().clone();
         Self {
-            leadership: Leadership::new(obeyed_term),
-            gate: RevisionGate::default(),
-            outbox: Outbox::new(agent_epoch),
+            hub: Hub::recover(agent_epoch, obeyed_term, roster, seen),
             links: BTreeMap::new(),
-            leader: None,
             journal,
-            roster,
             view,
             reconciler,
             started: Instant::now(),
@@ -94,156 +77,100 @@ impl Hub {
 
     /// Runs until all links or the reconciler are gone.
     pub async fn run(mut self, mut events: mpsc::Receiver<(LinkId, LinkEvent)>) {
-        let mut tick = tokio::time::interval(TICK);
+        let mut tick = tokio::time::interval(Duration::from_millis(TICK_MS));
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            tokio::select! {
+            let event = tokio::select! {
                 event = events.recv() => match event {
-                    Some((link, event)) => self.link_event(link, event).await,
+                    Some(event) => Some(event),
                     None => return,
                 },
-                changed = self.view.changed() => {
-                    if changed.is_err() {
-                        return;
+                changed = self.view.changed() => match changed {
+                    Ok(()) => {
+                        self.view.mark_changed();
+                        None
                     }
-                }
-                _ = tick.tick() => {}
+                    Err(_) => return,
+                },
+                _ = tick.tick() => None,
+            };
+            // The newest first: what an event sends off is not older than need be.
+            let mut outputs = self.look();
+            if let Some((link, event)) = event {
+                outputs.extend(self.link_event(link, event));
             }
-            self.elect().await;
-            self.follow();
-            self.report();
-            self.count_unacknowledged();
+            for output in outputs {
+                self.carry_out(output).await;
+            }
+            self.show();
         }
     }
 
-    async fn link_event(&mut self, link: LinkId, event: LinkEvent) {
-        match event {
+    fn look(&mut self) -> Vec<HubOutput> {
+        let now_ms = self.now_ms();
+        if !self.view.has_changed().unwrap_or(false) {
+            return self.hub.handle(now_ms, HubInput::Tick);
+        }
+        let view = self.view.borrow_and_update();
+        self.hub.handle(now_ms, HubInput::View(&view))
+    }
+
+    fn link_event(&mut self, link: LinkId, event: LinkEvent) -> Vec<HubOutput> {
+        let input = match event {
             LinkEvent::Up(up) => {
-                self.forget_link(link);
-                let (desired, controllers) = (None, Vec::new());
-                self.links.insert(
-                    link,
-                    Link {
-                        up,
-                        desired,
-                        controllers,
-                    },
-                );
+                self.links.insert(link, up);
+                HubInput::LinkUp(link)
             }
-            LinkEvent::Down => self.forget_link(link),
-            LinkEvent::Said(message) => self.said(link, message).await,
-        }
-    }
-
-    fn forget_link(&mut self, link: LinkId) {
-        self.links.remove(&link);
-        self.leadership.closed(link);
-        if self.leader == Some(link) {
-            self.leader = None;
-        }
-    }
-
-    async fn said(&mut self, link: LinkId, message: controller_message::Message) {
-        use controller_message::Message;
-        match message {
-            Message::Leadership(said) => {
-                let now_ms = self.now_ms();
-                self.leadership.heard(link, said.leader, said.term, now_ms);
-                if let Some(link) = self.links.get_mut(&link) {
-                    link.controllers = said.controllers;
-                }
-                self.elect().await;
+            LinkEvent::Down => {
+                self.links.remove(&link);
+                HubInput::LinkDown(link)
             }
-            Message::Desired(desired) if self.leader == Some(link) => self.obey(desired).await,
-            Message::Desired(desired) => {
-                if let Some(link) = self.links.get_mut(&link) {
-                    link.desired = Some(desired);
-                }
+            LinkEvent::Said(message) => {
+                self.count(link, &message);
+                HubInput::Said(link, message)
             }
-            Message::ReportAck(ack) if self.leader == Some(link) => {
-                metrics::events().reports_acknowledged.inc();
-                let told_dead = self.outbox.acked(ack.agent_epoch, ack.sequence);
-                if !told_dead.is_empty() {
-                    self.tell(Event::Told(told_dead)).await;
-                }
-            }
-            Message::HeartbeatAck(_) => {
-                metrics::events().heartbeats_acknowledged.inc();
-            }
-            // An ack of a former leader proves nothing; streams are the link's.
-            Message::ReportAck(_) | Message::OpenStream(_) => {}
-        }
-    }
-
-    async fn elect(&mut self) {
-        let before = self.leadership.obeyed_term();
-        let now_ms = self.now_ms();
-        let leader = self
-            .leadership
-            .leader(now_ms)
-            .filter(|link| self.links.contains_key(link));
-        let term = self.leadership.obeyed_term();
-        if term != before {
-            if let Err(error) = self.journal.set_leader_term(term) {
-                // Obeying goes on: the note only guards against a deposed
-                // leader right after a restart.
-                tracing::error!(error = %chain(&error), "cannot note the leader's term");
-            }
-            if term < before {
-                tracing::warn!(
-                    term,
-                    before,
-                    "obeying a lower term that stood unchallenged: a restored cluster"
-                );
-                self.gate.reset();
-            }
-        }
-        if leader == self.leader {
-            return;
-        }
-        self.leader = leader;
-        metrics::events().leader.set(leader.is_some().into());
-        metrics::events().obeyed_term.set(term.cast_signed());
-        self.outbox.restart();
-        let Some(link) = leader else {
-            tracing::warn!("no leader: guests go on as they are");
-            return;
         };
-        tracing::info!(link, term, "obeying a leader");
-        let waiting = self
-            .links
-            .get_mut(&link)
-            .and_then(|link| link.desired.take());
-        if let Some(desired) = waiting {
-            self.obey(desired).await;
-        }
+        self.hub.handle(self.now_ms(), input)
     }
 
-    async fn obey(&mut self, desired: Desired) {
-        if !self.gate.passes(desired.revision) {
-            tracing::warn!(revision = desired.revision, "ignored an older list");
-            return;
-        }
-        let mut wishes = Vec::with_capacity(desired.instances.len());
-        for instance in desired.instances {
-            match convert::wish(instance) {
-                Ok(wish) => wishes.push(wish),
-                Err(reason) => tracing::error!(reason, "ignored a wish without a valid id"),
+    async fn carry_out(&mut self, output: HubOutput) {
+        match output {
+            HubOutput::Send(link, message) => self.send(link, *message),
+            HubOutput::Obey {
+                wishes,
+                fence_epoch,
+            } => {
+                let event = Event::Desired {
+                    wishes,
+                    fence_epoch,
+                };
+                self.tell(event).await;
+            }
+            HubOutput::Told(ids) => self.tell(Event::Told(ids)).await,
+            HubOutput::NoteTerm(term) => {
+                if let Err(error) = self.journal.set_leader_term(term) {
+                    tracing::error!(error = %chain(&error), "cannot note the leader's term");
+                }
+            }
+            HubOutput::NoteControllers(list) => {
+                if let Err(error) = self.journal.set_controllers(&list) {
+                    // They are followed all the same; a restart begins with older ones.
+                    tracing::error!(error = %chain(&error), "cannot note where the controllers are");
+                }
             }
         }
-        self.tell(Event::Desired(wishes)).await;
     }
 
-    /// Sessions are kept with the controllers that the obeyed leader names.
-    fn follow(&mut self) {
-        let now_ms = self.now_ms();
-        let leader = self.leader.and_then(|link| self.links.get(&link));
-        let said = leader.map(|link| link.controllers.as_slice());
-        if let Some(list) = self.roster.follow(said, now_ms)
-            && let Err(error) = self.journal.set_controllers(&list)
-        {
-            // They are followed all the same; a restart begins with older ones.
-            tracing::error!(error = %chain(&error), "cannot note where the controllers are");
+    /// A full queue is a stuck controller: a report is due again soon, no proof
+    /// of life is lost that it would have read, and a dead session starts over.
+    fn send(&self, link: LinkId, message: AgentMessage) {
+        let counter = match &message.message {
+            Some(agent_message::Message::Report(_)) => &metrics::events().reports_sent,
+            _ => &metrics::events().heartbeats_sent,
+        };
+        let up = self.links.get(&link);
+        if up.is_some_and(|up| up.try_send(message).is_ok()) {
+            counter.inc();
         }
     }
 
@@ -253,29 +180,25 @@ impl Hub {
         }
     }
 
-    fn report(&mut self) {
-        let now_ms = self.now_ms();
-        let Some(link) = self.leader.and_then(|link| self.links.get(&link)) else {
-            return;
-        };
-        let view = self.view.borrow_and_update();
-        self.outbox.trim(&view);
-        if let Some(report) = self.outbox.next(&view, now_ms) {
-            let message = agent_message::Message::Report(report);
-            // A full queue is a stuck controller: the report is due again after
-            // RESEND_MS, and a dead session starts over anyway.
-            let sent = link.up.try_send(AgentMessage {
-                message: Some(message),
-            });
-            if sent.is_ok() {
-                metrics::events().reports_sent.inc();
+    fn count(&self, link: LinkId, message: &controller_message::Message) {
+        use controller_message::Message;
+        match message {
+            Message::HeartbeatAck(_) => {
+                metrics::events().heartbeats_acknowledged.inc();
             }
+            Message::ReportAck(_) if self.hub.leader() == Some(link) => {
+                metrics::events().reports_acknowledged.inc();
+            }
+            _ => {}
         }
     }
 
-    fn count_unacknowledged(&self) {
-        let waiting = self.outbox.is_under_way().into();
-        metrics::events().reports_unacknowledged.set(waiting);
+    fn show(&self) {
+        let events = metrics::events();
+        events.leader.set(self.hub.leader().is_some().into());
+        events.obeyed_term.set(self.hub.obeyed_term().cast_signed());
+        let waiting = self.hub.awaits_acknowledgement().into();
+        events.reports_unacknowledged.set(waiting);
     }
 
     fn now_ms(&self) -> u64 {

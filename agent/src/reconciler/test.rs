@@ -231,7 +231,10 @@ impl Agent {
 
     async fn list(&self, wishes: Vec<Wish>) {
         self.events
-            .send(Event::Desired(wishes))
+            .send(Event::Desired {
+                wishes,
+                fence_epoch: 0,
+            })
             .await
             .expect("alive");
     }

@@ -14,7 +14,7 @@ use super::rules::LinkId;
 use crate::image::{BlobSource, BlobStream};
 
 /// The controllers with an open session.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct Controllers {
     channels: Arc<watch::Sender<BTreeMap<LinkId, Channel>>>,
 }
@@ -22,9 +22,7 @@ pub struct Controllers {
 impl Controllers {
     /// None yet.
     pub fn new() -> Self {
-        Self {
-            channels: Arc::new(watch::channel(BTreeMap::new()).0),
-        }
+        Self::default()
     }
 
     /// A session was opened.

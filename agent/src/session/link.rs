@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nube_proto::agent::v1::agent_service_client::AgentServiceClient;
-use nube_proto::agent::v1::{AgentMessage, Heartbeat, Hello, agent_message, controller_message};
-use nube_types::limits::{HEARTBEAT_MS, MESSAGE_BYTES_MAX};
+use nube_proto::agent::v1::{AgentMessage, Hello, agent_message, controller_message};
+use nube_types::limits::MESSAGE_BYTES_MAX;
 use rand::Rng;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::StreamExt;
@@ -131,35 +131,19 @@ async fn talk<D: Driver>(
     shared.controllers.insert(link, channel.clone());
     let _open = metrics::events().session_open(link);
     tell(shared, link, LinkEvent::Up(up.clone())).await?;
-    let mut beat = tokio::time::interval(Duration::from_millis(HEARTBEAT_MS));
-    beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut sequence = 0;
     loop {
-        tokio::select! {
-            message = down.next() => {
-                let message = message.ok_or(Ended::Closed)??;
-                if !*greeted {
-                    tracing::info!(%controller, "session is open");
-                    *greeted = true;
-                }
-                match message.message {
-                    Some(controller_message::Message::OpenStream(open)) => {
-                        shared.streams.clone().open(client.clone(), open);
-                    }
-                    Some(message) => tell(shared, link, LinkEvent::Said(message)).await?,
-                    // A newer controller says more than this agent knows.
-                    None => tracing::debug!(%controller, "skipped an unknown message"),
-                }
+        let message = down.next().await.ok_or(Ended::Closed)??;
+        if !*greeted {
+            tracing::info!(%controller, "session is open");
+            *greeted = true;
+        }
+        match message.message {
+            Some(controller_message::Message::OpenStream(open)) => {
+                shared.streams.clone().open(client.clone(), open);
             }
-            _ = beat.tick() => {
-                sequence += 1;
-                // A full queue says the controller is stuck: no proof of life
-                // is lost that it would have read.
-                let beat = agent_message::Message::Heartbeat(Heartbeat { sequence });
-                if up.try_send(AgentMessage { message: Some(beat) }).is_ok() {
-                    metrics::events().heartbeats_sent.inc();
-                }
-            }
+            Some(message) => tell(shared, link, LinkEvent::Said(message)).await?,
+            // A newer controller says more than this agent knows.
+            None => tracing::debug!(%controller, "skipped an unknown message"),
         }
     }
 }

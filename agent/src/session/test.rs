@@ -2,7 +2,7 @@
 
 use nube_proto::agent::v1::controller_message::Message;
 use nube_proto::agent::v1::{
-    DesiredInstance, Leadership as Said, ObservedInstance, Report, ReportAck,
+    Desired, DesiredInstance, Leadership as Said, ObservedInstance, Report, ReportAck,
 };
 use nube_proto::v1::{DesiredState, InstanceState};
 use nube_types::InstanceId;
@@ -12,17 +12,33 @@ use super::*;
 struct Controller {
     link: LinkId,
     to_hub: mpsc::Sender<(LinkId, LinkEvent)>,
-    heard: mpsc::Receiver<AgentMessage>,
+    /// Reports alone; proofs of life are counted.
+    heard: mpsc::UnboundedReceiver<Report>,
+    beats: watch::Receiver<u64>,
 }
 
 impl Controller {
     async fn connect(link: LinkId, to_hub: &mpsc::Sender<(LinkId, LinkEvent)>) -> Self {
-        let (up, heard) = mpsc::channel(64);
+        let (up, mut queue) = mpsc::channel::<AgentMessage>(64);
+        let (reports, heard) = mpsc::unbounded_channel();
+        let (count, beats) = watch::channel(0);
+        tokio::spawn(async move {
+            while let Some(message) = queue.recv().await {
+                match message.message {
+                    Some(agent_message::Message::Report(report)) => {
+                        reports.send(report).expect("the test listens");
+                    }
+                    Some(agent_message::Message::Heartbeat(_)) => count.send_modify(|n| *n += 1),
+                    other => panic!("not for a controller: {other:?}"),
+                }
+            }
+        });
         to_hub.send((link, LinkEvent::Up(up))).await.expect("hub");
         Self {
             link,
             to_hub: to_hub.clone(),
             heard,
+            beats,
         }
     }
 
@@ -64,10 +80,7 @@ impl Controller {
     }
 
     async fn report(&mut self) -> Report {
-        match self.heard.recv().await.and_then(|message| message.message) {
-            Some(agent_message::Message::Report(report)) => report,
-            other => panic!("not a report: {other:?}"),
-        }
+        self.heard.recv().await.expect("a report")
     }
 
     async fn acks(&self, report: &Report) {
@@ -95,7 +108,7 @@ impl Rig {
         let (to_reconciler, events) = mpsc::channel(16);
         let (to_hub, for_hub) = mpsc::channel(16);
         let (roster, wanted) = Roster::new(vec!["seed:7000".to_owned()], Vec::new());
-        let hub = Hub::new(7, obeyed_term, journal, roster, seen, to_reconciler);
+        let hub = HubTask::new(7, obeyed_term, journal, roster, seen, to_reconciler);
         tokio::spawn(hub.run(for_hub));
         Self {
             to_hub,
@@ -121,7 +134,7 @@ impl Rig {
 
     async fn generation(&mut self) -> u64 {
         match self.events.recv().await {
-            Some(Event::Desired(wishes)) => wishes[0].version.generation,
+            Some(Event::Desired { wishes, .. }) => wishes[0].version.generation,
             other => panic!("not a list: {other:?}"),
         }
     }
@@ -210,4 +223,16 @@ async fn the_obeyed_leader_says_where_the_controllers_are() {
     rig.is_quiet().await;
     let journal = Journal::open(rig.dir.path()).expect("journal");
     assert_eq!(journal.controllers().expect("read"), ["c1:7000", "c4:7000"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_controller_hears_that_the_agent_lives() {
+    let rig = Rig::new(0);
+    let leader = Controller::connect(0, &rig.to_hub).await;
+    let follower = Controller::connect(1, &rig.to_hub).await;
+    leader.leads(1).await;
+    tokio::time::sleep(Duration::from_millis(60_100)).await;
+    for controller in [&leader, &follower] {
+        assert_eq!(*controller.beats.borrow(), 61);
+    }
 }
