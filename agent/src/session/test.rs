@@ -75,6 +75,7 @@ impl Controller {
         let desired = Desired {
             revision,
             instances: vec![instance],
+            ..Desired::default()
         };
         self.says(Message::Desired(desired)).await;
     }

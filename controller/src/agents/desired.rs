@@ -22,6 +22,7 @@ pub fn of_node(state: &State, secret: &Secret, node: NodeId) -> Desired {
     Desired {
         revision: state.index,
         instances,
+        fence_epoch: 0,
     }
 }
 
@@ -38,6 +39,7 @@ fn instance(state: &State, secret: &Secret, instance: &Instance) -> DesiredInsta
         reboot_count: instance.reboot_count,
         force: instance.force,
         spec,
+        on_host_failure: nube_proto::v1::HostFailurePolicy::Keep.into(),
     }
 }
 

@@ -5,8 +5,10 @@
 pub mod attach;
 pub mod desired;
 pub mod facts;
+pub mod lease;
 pub mod service;
 pub mod session;
+pub mod talk;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,6 +22,7 @@ use tokio::time::Instant;
 use tonic::Status;
 
 use attach::{Attached, Waiting};
+use lease::Leases;
 
 /// Messages that may wait for one agent; a session that is further behind is
 /// broken and ends.
@@ -32,13 +35,27 @@ struct Session {
     sender: mpsc::Sender<Result<ControllerMessage, Status>>,
 }
 
-#[derive(Default)]
 struct Registry {
+    /// Zero of the clock that leases count by.
+    begun: Instant,
+    leases: Leases,
     sessions: BTreeMap<NodeId, Session>,
     /// Outlives the session: an agent that restarts is not silent yet. By the
     /// monotonic clock: a jump of the wall clock silences nobody.
     heard: BTreeMap<NodeId, Instant>,
     opened: u64,
+}
+
+impl Default for Registry {
+    fn default() -> Self {
+        Self {
+            begun: Instant::now(),
+            leases: Leases::default(),
+            sessions: BTreeMap::new(),
+            heard: BTreeMap::new(),
+            opened: 0,
+        }
+    }
 }
 
 /// The sessions with this controller; cheap to clone.
@@ -85,6 +102,14 @@ impl Agents {
                 registry.heard.insert(node, Instant::now());
             }
         });
+    }
+
+    /// The leases, and what time it is for them. Keep it short: all sessions wait.
+    pub(crate) fn leases<T>(&self, work: impl FnOnce(&mut Leases, u64) -> T) -> T {
+        self.with(|registry| {
+            let now_ms = u64::try_from(registry.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+            work(&mut registry.leases, now_ms)
+        })
     }
 
     /// How many agents have a session with this controller.

@@ -1,19 +1,17 @@
-//! One agent's session: greetings and reports become commands while this
-//! controller leads; wishes go down whenever they change.
+//! One agent's session on its stream: carries out what [`Talk`] decides.
 
+use std::future::pending;
+use std::pin::Pin;
 use std::sync::Arc;
 
-use nube_proto::agent::v1::agent_message::Message as Up;
 use nube_proto::agent::v1::controller_message::Message as Down;
-use nube_proto::agent::v1::{
-    AgentMessage, ControllerMessage, HeartbeatAck, Hello, Leadership, Report, ReportAck,
-};
-use nube_state::{Command, NodeFacts, Outcome, member};
+use nube_proto::agent::v1::{AgentMessage, ControllerMessage};
+use nube_state::{Command, Envelope};
 use nube_types::NodeId;
 use tokio::sync::mpsc;
 use tonic::{Status, Streaming};
 
-use super::{desired, facts};
+use super::talk::{Input, Output, Proposed, Sight, Talk};
 use crate::cell::Cell;
 use crate::clock;
 
@@ -27,12 +25,37 @@ pub struct Session {
     pub down: mpsc::Sender<Result<ControllerMessage, Status>>,
 }
 
-/// What was last sent down.
+type Work<T> = Option<Pin<Box<dyn Future<Output = T> + Send>>>;
+
+/// What was begun and has not ended. Both stay polled until then: nothing that
+/// the agent says waits for them.
 #[derive(Default)]
-struct Told {
-    /// With the digest of the members table it was said under.
-    leadership: Option<(bool, u64, [u64; 4])>,
-    wish: Option<(u64, u64)>,
+struct UnderWay {
+    proposal: Work<Proposed>,
+    confirmation: Work<bool>,
+}
+
+/// What wakes a session.
+enum Event {
+    Look,
+    Said(Box<AgentMessage>),
+    Proposed(Proposed),
+    Confirmed(bool),
+    Over,
+}
+
+/// Waits for the work, if there is any.
+async fn ended<T>(work: &mut Work<T>) -> T {
+    let answer = match work {
+        Some(work) => work.await,
+        None => pending().await,
+    };
+    *work = None;
+    answer
+}
+
+fn or_over(goes_on: bool) -> Event {
+    if goes_on { Event::Look } else { Event::Over }
 }
 
 impl Session {
@@ -53,36 +76,74 @@ impl Session {
     }
 
     async fn serve(&self, up: &mut Streaming<AgentMessage>, number: u64) -> Result<(), Status> {
-        let mut views = self.cell.views.clone();
-        let mut raft = self.cell.raft.watch_status();
-        let mut told = Told::default();
-        let mut facts = None;
+        let cell = &self.cell;
+        let mut views = cell.views.clone();
+        let mut raft = cell.raft.watch_status();
+        let mut talk = Talk::new(self.node, cell.config.id, cell.secret.clone());
+        let mut under_way = UnderWay::default();
+        let mut event = Event::Look;
         loop {
-            let status = raft.borrow_and_update().clone();
-            // A new cluster's first entry comes before anything an agent says.
-            let leads = status.leader_ready && views.now().cluster.is_some();
-            let now = (leads, status.term);
-            self.tell_leadership(&views.now(), now, &mut told).await?;
-            if leads {
-                self.register(facts.as_ref()).await?;
-                if facts.is_some() {
-                    self.tell_desired(&views.take(), status.term, &mut told)
-                        .await?;
-                }
+            let Some(outputs) = self.handle(&mut talk, event) else {
+                return Ok(());
+            };
+            for output in outputs {
+                self.perform(output, number, &mut under_way)?;
             }
-            tokio::select! {
-                message = up.message() => match message? {
-                    None => return Ok(()),
-                    Some(message) => self.listen(message, number, &mut facts).await?,
-                },
-                changed = views.changed() => if !changed { return Ok(()) },
-                changed = raft.changed() => if changed.is_err() { return Ok(()) },
-                () = self.down.closed() => return Ok(()),
-            }
+            event = tokio::select! {
+                message = up.message() => message?.map_or(Event::Over, |m| Event::Said(Box::new(m))),
+                proposed = ended(&mut under_way.proposal) => Event::Proposed(proposed),
+                confirmed = ended(&mut under_way.confirmation) => Event::Confirmed(confirmed),
+                goes_on = views.changed() => or_over(goes_on),
+                changed = raft.changed() => or_over(changed.is_ok()),
+                () = self.down.closed() => Event::Over,
+            };
         }
     }
 
-    async fn send(&self, message: Down) -> Result<(), Status> {
+    fn handle(&self, talk: &mut Talk, event: Event) -> Option<Vec<Output>> {
+        let cell = &self.cell;
+        let (status, state) = (cell.raft.status(), cell.views.now());
+        let sight = Sight {
+            state: &state,
+            leader_ready: status.leader_ready,
+            term: status.term,
+        };
+        Some(match event {
+            Event::Look => talk.handle(sight, Input::Look),
+            Event::Said(message) => talk.handle(sight, Input::Up(message)),
+            Event::Proposed(proposed) => talk.handle(sight, Input::Proposed(proposed)),
+            Event::Confirmed(confirmed) => cell.agents.leases(|leases, now_ms| {
+                let confirmed = Input::Confirmed {
+                    confirmed,
+                    leases,
+                    now_ms,
+                };
+                talk.handle(sight, confirmed)
+            }),
+            Event::Over => return None,
+        })
+    }
+
+    fn perform(&self, output: Output, number: u64, under_way: &mut UnderWay) -> Result<(), Status> {
+        match output {
+            Output::Down(message) => self.send(message)?,
+            Output::Heard => self.cell.agents.heard(self.node, number),
+            Output::Propose(command) => {
+                let proposal = propose(Arc::clone(&self.cell), self.node, *command);
+                under_way.proposal = Some(Box::pin(proposal));
+            }
+            Output::Confirm => {
+                // Consensus gathers the reads of all sessions into few rounds.
+                let raft = self.cell.raft.clone();
+                let confirmation = async move { raft.read_index().await.is_ok() };
+                under_way.confirmation = Some(Box::pin(confirmation));
+            }
+            Output::End(status) => return Err(status),
+        }
+        Ok(())
+    }
+
+    fn send(&self, message: Down) -> Result<(), Status> {
         let message = ControllerMessage {
             message: Some(message),
         };
@@ -91,148 +152,21 @@ impl Session {
             .try_send(Ok(message))
             .map_err(|_| Status::resource_exhausted("agent too slow"))
     }
+}
 
-    async fn tell_leadership(
-        &self,
-        state: &nube_state::State,
-        (leader, term): (bool, u64),
-        told: &mut Told,
-    ) -> Result<(), Status> {
-        let now = (leader, term, state.members.digest());
-        if told.leadership == Some(now) {
-            return Ok(());
-        }
-        told.leadership = Some(now);
-        let member_id = self.cell.config.id;
-        let controllers = member::present(state).map(|m| m.for_agents().to_owned());
-        self.send(Down::Leadership(Leadership {
-            member_id,
-            leader,
-            term,
-            controllers: controllers.collect(),
-        }))
-        .await
-    }
-
-    /// Sends the whole wish when it changed, or when this controller has just
-    /// begun to lead.
-    async fn tell_desired(
-        &self,
-        state: &nube_state::State,
-        term: u64,
-        told: &mut Told,
-    ) -> Result<(), Status> {
-        let wish = state
-            .derived
-            .node_wish
-            .get(&self.node)
-            .copied()
-            .unwrap_or_default();
-        if told.wish == Some((term, wish)) {
-            return Ok(());
-        }
-        told.wish = Some((term, wish));
-        self.send(Down::Desired(desired::of_node(
-            state,
-            &self.cell.secret,
-            self.node,
-        )))
-        .await
-    }
-
-    async fn listen(
-        &self,
-        message: AgentMessage,
-        number: u64,
-        known: &mut Option<NodeFacts>,
-    ) -> Result<(), Status> {
-        match message.message {
-            Some(Up::Hello(hello)) => *known = Some(self.greet(&hello)?),
-            Some(Up::Heartbeat(beat)) if known.is_some() => {
-                let sequence = beat.sequence;
-                self.send(Down::HeartbeatAck(HeartbeatAck { sequence }))
-                    .await?;
-            }
-            Some(Up::Report(report)) if known.is_some() => self.report(&report).await?,
-            Some(Up::Heartbeat(_) | Up::Report(_)) | None => {
-                return Err(Status::invalid_argument("the first message must be hello"));
-            }
-        }
-        // Not before: a stream that says nothing proves no host alive.
-        self.cell.agents.heard(self.node, number);
-        Ok(())
-    }
-
-    fn greet(&self, hello: &Hello) -> Result<NodeFacts, Status> {
-        facts::node(self.node, hello)
-    }
-
-    /// Proposes what the agent said of its host, if the state knows otherwise.
-    async fn register(&self, facts: Option<&NodeFacts>) -> Result<(), Status> {
-        let Some(facts) = facts else { return Ok(()) };
-        let state = self.cell.views.now();
-        let known = state.nodes.get(&self.node);
-        // What is unknown on the host comes with full reports as well.
-        let same = |node: &nube_state::Node| {
-            let unknown = node.facts.unknown.clone();
-            node.reachable
-                && node.facts
-                    == NodeFacts {
-                        unknown,
-                        ..facts.clone()
-                    }
-        };
-        if known.is_some_and(same) {
-            return Ok(());
-        }
-        if known.is_some_and(|node| node.facts.agent_epoch > facts.agent_epoch) {
-            return Err(Status::failed_precondition(
-                "a newer agent of this node is known",
-            ));
-        }
-        self.propose(Command::RegisterNode(facts.clone()))
-            .await
-            .map(|_| ())
-    }
-
-    /// Commits a report, then acknowledges it. While this controller does not
-    /// lead it says nothing: the agent keeps the report for the leader.
-    async fn report(&self, report: &Report) -> Result<(), Status> {
-        if !self.cell.raft.status().leader_ready {
-            return Ok(());
-        }
-        let command = Command::ReportInstances(facts::report(self.node, report)?);
-        if self.propose(command).await? {
-            let (agent_epoch, sequence) = (report.agent_epoch, report.sequence);
-            self.send(Down::ReportAck(ReportAck {
-                agent_epoch,
-                sequence,
-            }))
-            .await?;
-        }
-        Ok(())
-    }
-
-    /// True when it was committed and accepted; false when leadership was lost.
-    async fn propose(&self, command: Command) -> Result<bool, Status> {
-        let actor = format!("agent/{}", self.node);
-        let at = clock::now();
-        let envelope = nube_state::Envelope {
-            source: None,
-            request: None,
-            at,
-            actor,
-            command,
-        };
-        match self.cell.proposer.append(envelope).await {
-            Ok(committed) => match committed.outcome {
-                Outcome::Refused(refusal) => Err(Status::failed_precondition(refusal.to_string())),
-                _ => Ok(true),
-            },
-            Err(error) => {
-                tracing::debug!(node = %self.node, "not committed: {error}");
-                Ok(false)
-            }
+async fn propose(cell: Arc<Cell>, node: NodeId, command: Command) -> Proposed {
+    let envelope = Envelope {
+        source: None,
+        request: None,
+        at: clock::now(),
+        actor: format!("agent/{node}"),
+        command,
+    };
+    match cell.proposer.append(envelope).await {
+        Ok(committed) => Proposed::Applied(committed.outcome),
+        Err(error) => {
+            tracing::debug!(%node, "not committed: {error}");
+            Proposed::Lost
         }
     }
 }

@@ -74,6 +74,7 @@ pub fn instance(state: &State, instance: &state::Instance, sees_hosts: bool) -> 
         applied_generation: instance.applied_generation,
         node_reachable: node.is_some_and(|node| node.reachable),
         zone: node.map(|node| node.facts.zone.clone()).unwrap_or_default(),
+        on_host_failure: v1::HostFailurePolicy::Keep.into(),
     }
 }
 

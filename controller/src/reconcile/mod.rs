@@ -6,43 +6,84 @@ pub mod cluster;
 pub mod member;
 pub mod node;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use nube_state::{Command, Envelope};
+use nube_state::command::InitCluster;
+use nube_state::{Command, Envelope, State};
 use nube_types::limits::{NODE_SEEN_COMMIT_MS, TICK_MS};
+use nube_types::{NetworkId, NodeId, ProjectId, TimestampMs};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::cell::Cell;
 use crate::clock;
 
+/// What the leader goes by in one round.
+pub struct Look<'a> {
+    /// The newest view.
+    pub state: &'a State,
+    /// For how long each node that ever spoke to this member has been silent.
+    pub silence: &'a BTreeMap<NodeId, Duration>,
+    /// What proposals will be stamped with, about.
+    pub now: TimestampMs,
+    /// For how long this member has led without a break.
+    pub leading_ms: u64,
+    /// Proof of life is due for committing.
+    pub with_seen: bool,
+}
+
+/// All that the leader decides in one round, in the order in which it is to be
+/// proposed. `draw`: a first entry with fresh ids.
+pub fn round(look: &Look<'_>, draw: impl FnOnce() -> InitCluster) -> Vec<Command> {
+    if let Some(first) = cluster::plan(look.state, draw) {
+        return vec![first];
+    }
+    let mut commands = vec![node::tick(look.silence, look.now, look.with_seen)];
+    commands.extend(node::plan(look));
+    commands
+}
+
 /// Runs for the life of the controller; acts only while it leads.
 pub async fn run(cell: Arc<Cell>) {
     let mut tick = interval(Duration::from_millis(TICK_MS));
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut leading_since = None;
     let mut seen_at = Instant::now();
     loop {
         tick.tick().await;
-        if !cell.raft.status().leader_ready {
-            leading_since = None;
+        let status = cell.raft.status();
+        let term = status.leader_ready.then_some(status.term);
+        let leading_ms = cell.agents.leases(|leases, now_ms| {
+            leases.lead(term, now_ms);
+            leases.leading_since_ms().map(|since_ms| now_ms - since_ms)
+        });
+        let Some(leading_ms) = leading_ms else {
             continue;
-        }
-        let since = *leading_since.get_or_insert_with(Instant::now);
-        let state = cell.views.now();
-        if let Some(command) = cluster::plan(&state, &cell) {
-            propose(&cell, command).await;
-            continue;
-        }
-        let (silence, now) = (cell.agents.silence(), clock::now());
+        };
+        let (state, silence) = (cell.views.now(), cell.agents.silence());
         let with_seen = seen_at.elapsed() >= Duration::from_millis(NODE_SEEN_COMMIT_MS);
         if with_seen {
             seen_at = Instant::now();
         }
-        propose(&cell, node::tick(&silence, now, with_seen)).await;
-        for command in node::plan(&state, &silence, now, since.elapsed()) {
+        let look = Look {
+            state: &state,
+            silence: &silence,
+            now: clock::now(),
+            leading_ms,
+            with_seen,
+        };
+        for command in round(&look, || first_entry(&cell)) {
             propose(&cell, command).await;
         }
+    }
+}
+
+fn first_entry(cell: &Cell) -> InitCluster {
+    let cluster_id = cell.config.cluster_id_bytes();
+    InitCluster {
+        cluster_id: cluster_id.expect("checked before the controller began to serve"),
+        project: ProjectId(rand::random()),
+        network: NetworkId(rand::random()),
     }
 }
 

@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use nube_state::Command;
 use nube_state::command::{NodeSeen, SetNodeReachable, Tick};
-use nube_state::{Command, State};
 use nube_types::limits::NODE_UNREACHABLE_MS;
 use nube_types::{NodeId, TimestampMs};
+
+use super::Look;
 
 /// Longer silences make a node unreachable.
 const UNREACHABLE: Duration = Duration::from_millis(NODE_UNREACHABLE_MS);
@@ -33,20 +35,15 @@ pub fn tick(silence: &BTreeMap<NodeId, Duration>, now: TimestampMs, with_seen: b
 
 /// Nodes whose reachability differs from what is committed. A new leader waits
 /// as long as a silence lasts: it has not listened before.
-pub fn plan(
-    state: &State,
-    silence: &BTreeMap<NodeId, Duration>,
-    now: TimestampMs,
-    leading: Duration,
-) -> Vec<Command> {
+pub fn plan(look: &Look<'_>) -> Vec<Command> {
     let judge = |node: &nube_state::Node| {
-        let silent = silence.get(&node.facts.id).copied();
+        let silent = look.silence.get(&node.facts.id).copied();
         let alive = silent.is_some_and(|silent| silent < UNREACHABLE);
-        let may_judge = alive || leading >= UNREACHABLE;
+        let may_judge = alive || look.leading_ms >= NODE_UNREACHABLE_MS;
         if alive == node.reachable || !may_judge {
             return None;
         }
-        let last_seen = silent.map_or(node.last_seen, |silent| seen_at(now, silent));
+        let last_seen = silent.map_or(node.last_seen, |silent| seen_at(look.now, silent));
         let node = node.facts.id;
         Some(Command::SetNodeReachable(SetNodeReachable {
             node,
@@ -54,14 +51,14 @@ pub fn plan(
             last_seen,
         }))
     };
-    state.nodes.iter().filter_map(judge).collect()
+    look.state.nodes.iter().filter_map(judge).collect()
 }
 
 #[cfg(test)]
 mod test {
     use super::*;
     use nube_state::command::InitCluster;
-    use nube_state::{Accelerator, Envelope, Isolation, NodeFacts, apply};
+    use nube_state::{Accelerator, Envelope, Isolation, NodeFacts, State, apply};
     use nube_types::{Mib, Name, NetworkId, ProjectId};
 
     fn one_node() -> State {
@@ -113,19 +110,54 @@ mod test {
     fn silence_is_judged_only_after_listening_long_enough() {
         let state = one_node();
         let now = TimestampMs(100_000);
+        let planned = |silence: &BTreeMap<NodeId, Duration>, leading_ms| {
+            plan(&Look {
+                state: &state,
+                silence,
+                now,
+                leading_ms,
+                with_seen: false,
+            })
+        };
         let silent = BTreeMap::from([(NodeId(1), UNREACHABLE)]);
-        let planned = plan(&state, &silent, now, UNREACHABLE);
         let last_seen = TimestampMs(now.0 - NODE_UNREACHABLE_MS);
-        let lost = SetNodeReachable {
+        let lost = Command::SetNodeReachable(SetNodeReachable {
             node: NodeId(1),
             reachable: false,
             last_seen,
-        };
-        assert_eq!(planned, vec![Command::SetNodeReachable(lost)]);
-        assert_eq!(plan(&state, &BTreeMap::new(), now, UNREACHABLE).len(), 1);
-        let too_early = UNREACHABLE - Duration::from_millis(1);
-        assert!(plan(&state, &silent, now, too_early).is_empty());
+        });
+        assert_eq!(planned(&silent, NODE_UNREACHABLE_MS), vec![lost]);
+        assert_eq!(planned(&BTreeMap::new(), NODE_UNREACHABLE_MS).len(), 1);
+        assert!(planned(&silent, NODE_UNREACHABLE_MS - 1).is_empty());
         let alive = BTreeMap::from([(NodeId(1), Duration::ZERO)]);
-        assert!(plan(&state, &alive, now, Duration::MAX).is_empty());
+        assert!(planned(&alive, u64::MAX).is_empty());
+    }
+
+    #[test]
+    fn a_round_begins_with_the_first_entry_then_with_time() {
+        let (old, empty, silence) = (one_node(), State::default(), BTreeMap::new());
+        let decided = |state| {
+            let look = Look {
+                state,
+                silence: &silence,
+                now: TimestampMs(100_000),
+                leading_ms: u64::MAX,
+                with_seen: false,
+            };
+            let first = InitCluster {
+                cluster_id: [1; 16],
+                project: ProjectId(1),
+                network: NetworkId(1),
+            };
+            crate::reconcile::round(&look, || first)
+        };
+        assert!(matches!(
+            decided(&empty).as_slice(),
+            [Command::InitCluster(_)]
+        ));
+        assert!(matches!(
+            decided(&old).as_slice(),
+            [Command::Tick(_), Command::SetNodeReachable(_)]
+        ));
     }
 }

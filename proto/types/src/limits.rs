@@ -100,3 +100,17 @@ pub const STARTING_DEADLINE_MS: u64 = 10 * 60 * 1000;
 pub const STOP_GRACE_MS: u64 = 30 * 1000;
 /// Stopping includes the grace period above.
 pub const STOPPING_DEADLINE_MS: u64 = 2 * 60 * 1000;
+
+/// Permission to run a guest that may be replaced, from the sending of the
+/// heartbeat that asked. Larger: a lost host's guests come back later. Smaller: a
+/// change of leader takes guests down.
+pub const LEASE_MS: u64 = 15_000;
+/// The host kills its guests this long before the lease ends. Smaller: a slow
+/// kill outlives the lease.
+pub const LEASE_STOP_MARGIN_MS: u64 = 3_000;
+/// How far two monotonic clocks may drift apart. Larger: failover takes longer.
+pub const LEASE_DRIFT_PERCENT: u64 = 1;
+/// Rounding and scheduling of both sides. Larger: failover takes longer.
+pub const LEASE_SLACK_MS: u64 = 1_000;
+/// From the last grant on until the leader may take the lease for over.
+pub const LEASE_WAIT_MS: u64 = LEASE_MS * (100 + LEASE_DRIFT_PERCENT) / 100 + LEASE_SLACK_MS;
