@@ -1,8 +1,10 @@
 //! Trouble: every so often one of the kinds that this seed allows.
 
+use nube_agent::driver::GuestExit;
 use nube_consensus::Input;
 use rand::Rng;
 
+use crate::network::HOST;
 use crate::scenario::Faults;
 use crate::world::{Event, World};
 
@@ -17,6 +19,13 @@ enum Kind {
     Pause,
     ClockJump,
     Transfer,
+    AgentCrash,
+    AgentAmnesia,
+    HostCrash,
+    HostPause,
+    HostCut,
+    GuestEnds,
+    Lie,
 }
 
 fn kinds(faults: &Faults) -> Vec<Kind> {
@@ -29,6 +38,13 @@ fn kinds(faults: &Faults) -> Vec<Kind> {
         (faults.pauses, Kind::Pause),
         (faults.clock_jumps, Kind::ClockJump),
         (faults.transfers, Kind::Transfer),
+        (faults.agent_crashes, Kind::AgentCrash),
+        (faults.agent_amnesia, Kind::AgentAmnesia),
+        (faults.host_crashes, Kind::HostCrash),
+        (faults.host_pauses, Kind::HostPause),
+        (faults.host_cuts, Kind::HostCut),
+        (faults.guest_ends, Kind::GuestEnds),
+        (faults.lying_agents, Kind::Lie),
     ];
     all.into_iter()
         .filter(|(on, _)| *on)
@@ -56,6 +72,7 @@ impl World {
             Kind::Pause => self.pause_controller(at),
             Kind::ClockJump => self.clock_jump(at),
             Kind::Transfer => self.transfer(at),
+            on_host => self.trouble_on_host(on_host),
         }
     }
 
@@ -139,6 +156,74 @@ impl World {
         self.input(leader, life, Input::TransferLeader(to));
     }
 
+    fn trouble_on_host(&mut self, kind: Kind) {
+        let agent = self.random.random_range(0..self.agents.len());
+        let number = agent as u64;
+        match kind {
+            Kind::AgentCrash => self.agent_crash(agent),
+            Kind::AgentAmnesia => {
+                self.mark("fault: agent loses its journal", number);
+                self.agent_crash(agent);
+                let host = &mut self.agents[agent].host;
+                // Its epoch is kept elsewhere: without it the cell refuses the host.
+                (host.leader_term, host.journal) = (0, std::collections::BTreeMap::new());
+            }
+            Kind::HostCrash => {
+                self.mark("fault: host loses power", number);
+                self.agent_crash(agent);
+                self.agents[agent].host.lose_power();
+            }
+            Kind::HostPause => {
+                self.mark("fault: host stands still", number);
+                let ms = self.random.random_range(100..40_000);
+                self.agents[agent].paused_until_ms = self.now_ms + ms;
+            }
+            Kind::HostCut => {
+                self.mark("fault: host is cut off", number);
+                self.network.isolate(HOST + number, true);
+                let ms = self.random.random_range(1_000..60_000);
+                self.after(ms, Event::HostBack { agent });
+            }
+            Kind::GuestEnds => self.end_a_guest(agent),
+            Kind::Lie => {
+                let lies = !self.agents[agent].lies;
+                self.agents[agent].lies = lies;
+                if !lies {
+                    self.agent_crash(agent);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn agent_crash(&mut self, agent: usize) {
+        self.mark("fault: agent crash", agent as u64);
+        self.agent_kill(agent);
+        let ms = self.random.random_range(10..12_000);
+        self.after(ms, Event::AgentStart { agent });
+    }
+
+    fn end_a_guest(&mut self, agent: usize) {
+        let running: Vec<_> = self.agents[agent].host.running().collect();
+        if running.is_empty() {
+            return;
+        }
+        let instance = running[self.random.random_range(0..running.len())];
+        let exit = match self.random.random_bool(0.5) {
+            true => GuestExit::PoweredOff,
+            false => GuestExit::Crashed("it died".to_owned()),
+        };
+        self.mark("fault: guest ends by itself", agent as u64);
+        if let Some(ended) = self.agents[agent].host.end(instance, exit) {
+            self.tell_ended(agent, ended);
+        }
+    }
+
+    /// A host is reachable again.
+    pub(crate) fn host_back(&mut self, agent: usize) {
+        self.network.isolate(HOST + agent as u64, false);
+    }
+
     /// Ends all faults: everybody runs and hears everybody.
     pub fn heal(&mut self) {
         self.calm = true;
@@ -148,6 +233,15 @@ impl World {
             controller.paused_until_ms = self.now_ms;
             controller.clock.wall_offset_ms = 0;
             self.restart(at);
+        }
+        for agent in 0..self.agents.len() {
+            self.host_back(agent);
+            self.agents[agent].paused_until_ms = self.now_ms;
+            if std::mem::take(&mut self.agents[agent].lies) {
+                // Whom nobody can believe starts anew and tells everything.
+                self.agent_kill(agent);
+            }
+            self.agent_start(agent);
         }
     }
 }

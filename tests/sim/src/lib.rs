@@ -2,14 +2,16 @@
 //!
 //! ```text
 //!  seed ─► scenario ─► world ─► queue of events ──► controllers (real core, state, plans)
+//!                        │                     ├──► agents (real hub and reconciler) on hosts
 //!                        │                     ├──► clients and watchers
 //!                        └─► fault             └──► judge: every law, after every step
 //! ```
 //!
-//! What is real: consensus core, state machine, the leader's plans, the scheduler, watch
-//! history. What is simulated: time, network, disks, and the shells that move bytes. A failing
+//! What is real: consensus core, state machine, the leader's plans, the scheduler, sessions of
+//! both ends, the agent's plans, watch history. What is simulated: time, network, disks, hosts, and the shells that move bytes. A failing
 //! seed replays exactly: `cargo xtask sim --seed N`.
 
+pub mod agent;
 pub mod client;
 pub mod clock;
 pub mod controller;

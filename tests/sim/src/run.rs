@@ -1,5 +1,7 @@
 //! One seed from beginning to end: trouble, then (in repairable plays) calm, then judgement.
 
+use nube_state::{Instance, InstanceState, State};
+
 use crate::judge::{fail, hold};
 use crate::marks::Marks;
 use crate::scenario::{Mode, Scenario};
@@ -7,6 +9,8 @@ use crate::world::World;
 
 /// Faults stop: within this time everything must be as wished (A10).
 const CONVERGE_MS: u64 = 60_000;
+/// Nothing may happen for so long once all is as wished.
+const QUIET_MS: u64 = 15_000;
 /// Looks while it converges.
 const STEP_MS: u64 = 500;
 
@@ -81,7 +85,14 @@ fn converge(world: &mut World) -> u64 {
         world.run_for(STEP_MS);
     }
     let took_ms = world.now_ms - begun_ms;
-    world.run_for(3_000);
+    let effects = world.effects();
+    world.run_for(QUIET_MS);
+    hold("C11", world.effects() == effects, || {
+        "a host was changed although all was as wished".to_owned()
+    });
+    if let Some(lack) = world.unsettled() {
+        fail("C11", format!("{lack}, after it had been as wished"));
+    }
     took_ms
 }
 
@@ -115,9 +126,46 @@ impl World {
                 return Some(format!("member {} is behind", controller.id));
             }
         }
-        match self.open_calls() {
-            0 => None,
-            calls => Some(format!("{calls} calls are not answered")),
+        if self.open_calls() > 0 {
+            return Some(format!("{} calls are not answered", self.open_calls()));
         }
+        let state = self.judge.reference.state();
+        let silent = state.nodes.iter().find(|node| !node.reachable);
+        if let Some(node) = silent {
+            return Some(format!("{} is not reachable", node.facts.name));
+        }
+        let unsettled =
+            |instance: &&Instance| instance.state.is_transitional() || instance.host_owes_cleanup;
+        if let Some(instance) = state.instances.iter().find(unsettled) {
+            let Instance { id, state, .. } = instance;
+            return Some(format!("{id} is still {}", state.word()));
+        }
+        (0..self.agents.len()).find_map(|agent| self.differs(state, agent))
+    }
+
+    /// C5, C8, C9: what is on a host and what the cell says of it.
+    fn differs(&self, state: &State, agent: usize) -> Option<String> {
+        let known = &self.agents[agent];
+        for (id, guest) in &known.host.guests {
+            let instance = state.instances.get(id);
+            let here = instance.filter(|i| i.node == known.node && i.holds_place());
+            let Some(instance) = here else {
+                return Some(format!("{id} is gone, but not from host {agent}"));
+            };
+            let runs = guest.run.is_some();
+            if runs != (instance.state == InstanceState::Running) {
+                let word = instance.state.word();
+                return Some(format!("{id} is {word}, and on host {agent} runs: {runs}"));
+            }
+        }
+        let runs = state.instances_on(known.node);
+        let mut runs = runs.filter(|i| i.state == InstanceState::Running);
+        let lost = runs.find(|i| !known.host.guests.contains_key(&i.id));
+        lost.map(|i| format!("{} is running, but not on host {agent}", i.id))
+    }
+
+    /// C11: steps that changed something on a host, so far.
+    fn effects(&self) -> u64 {
+        self.agents.iter().map(|agent| agent.host.effects).sum()
     }
 }

@@ -2,10 +2,15 @@
 //! machines do is in `controller`, `agent` and `client`; what hits them in `fault`.
 
 use bytes::Bytes;
+use nube_agent::driver::GuestEnded;
 use nube_consensus::Outgoing;
+use nube_controller::secret::Secret;
+use nube_proto::agent::v1::{AgentMessage, ControllerMessage};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
+use crate::agent::Agent;
+use crate::agent::process::Step;
 use crate::client::{Call, Client, Reply};
 use crate::controller::Controller;
 use crate::controller::calls::{Forward, Forwarded};
@@ -59,6 +64,53 @@ pub enum Event {
     Client { client: usize, number: u64 },
     /// A watcher looks.
     Watch { watcher: usize },
+    /// An agent's process starts.
+    AgentStart { agent: usize },
+    /// An agent's regular look.
+    AgentTick { agent: usize, life: u64 },
+    /// The time that an agent's reconciler named.
+    AgentWake { agent: usize, life: u64, at_ms: u64 },
+    /// An agent tries to open a session.
+    Connect {
+        agent: usize,
+        life: u64,
+        link: usize,
+    },
+    /// An agent's word arrives at a controller.
+    Up {
+        at: usize,
+        number: u64,
+        message: Box<AgentMessage>,
+    },
+    /// A controller's word arrives at an agent.
+    Down {
+        agent: usize,
+        life: u64,
+        link: usize,
+        number: u64,
+        message: Box<ControllerMessage>,
+    },
+    /// An agent learns that a session is over.
+    LinkLost {
+        agent: usize,
+        life: u64,
+        link: usize,
+    },
+    /// A controller learns that a session is over.
+    SessionLost { at: usize, number: u64 },
+    /// A step on a host is done.
+    StepDone {
+        agent: usize,
+        life: u64,
+        step: Box<Step>,
+    },
+    /// A guest ends by itself.
+    GuestEnds {
+        agent: usize,
+        ended: Box<GuestEnded>,
+    },
+    /// A host that was cut off is reachable again.
+    HostBack { agent: usize },
     /// A fault may happen.
     Trouble,
     /// The network is whole again.
@@ -78,11 +130,14 @@ pub struct World {
     pub(crate) random: StdRng,
     pub(crate) queue: Queue<Event>,
     pub(crate) controllers: Vec<Controller>,
+    pub(crate) agents: Vec<Agent>,
     pub(crate) clients: Vec<Client>,
     pub(crate) network: Network,
     /// Tickets and tasks that were drawn; never one twice.
     pub(crate) tickets: u64,
     pub(crate) tasks: u64,
+    pub(crate) sessions: u64,
+    pub(crate) secret: Secret,
     /// The oracles.
     pub judge: Judge,
     /// The fingerprint.
@@ -100,15 +155,19 @@ impl World {
             random: StdRng::seed_from_u64(scenario.seed),
             queue: Queue::default(),
             controllers: Vec::new(),
+            agents: Vec::new(),
             clients: Vec::new(),
             network: Network::default(),
             tickets: 0,
             tasks: 0,
+            sessions: 0,
+            secret: Secret::new([7; 32]),
             judge: Judge::default(),
             trace: Trace::new(tell),
             scenario,
         };
         world.form();
+        world.form_hosts();
         for client in 0..world.scenario.clients {
             world.clients.push(Client::new(client));
             let ms = world.random.random_range(1_000..2_000);
@@ -172,8 +231,36 @@ impl World {
             Event::Reply { client, reply } => self.replied(client, *reply),
             Event::Client { client, number } => self.client_due(client, number),
             Event::Watch { watcher } => self.watch(watcher),
+            event => self.happen_on_host(event),
+        }
+    }
+
+    fn happen_on_host(&mut self, event: Event) {
+        match event {
+            Event::AgentStart { agent } => self.agent_start(agent),
+            Event::AgentTick { agent, life } => self.agent_tick(agent, life),
+            Event::AgentWake { agent, life, at_ms } => self.agent_wake(agent, life, at_ms),
+            Event::Connect { agent, life, link } => self.connect(agent, life, link),
+            Event::Up {
+                at,
+                number,
+                message,
+            } => self.up_arrived(at, number, message),
+            Event::Down {
+                agent,
+                life,
+                link,
+                number,
+                message,
+            } => self.down_arrived((agent, life, link, number), *message),
+            Event::LinkLost { agent, life, link } => self.link_lost(agent, life, link),
+            Event::SessionLost { at, number } => self.session_lost(at, number),
+            Event::StepDone { agent, life, step } => self.step_done(agent, life, step),
+            Event::GuestEnds { agent, ended } => self.guest_ends(agent, *ended),
+            Event::HostBack { agent } => self.host_back(agent),
             Event::Trouble => self.trouble(),
             Event::Mend => self.mend(),
+            _ => {}
         }
     }
 

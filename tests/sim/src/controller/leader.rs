@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use nube_consensus::{Input, MembershipChange};
 use nube_controller::config;
+use nube_controller::reconcile;
 use nube_controller::reconcile::member::{self, Step};
-use nube_controller::reconcile::node;
 use nube_state::command::InitCluster;
 use nube_state::{Command, Envelope, codec};
 use nube_types::limits::{NODE_SEEN_COMMIT_MS, TICK_MS};
@@ -55,21 +55,16 @@ impl World {
         if paused > 0 {
             return;
         }
-        if !self.leads(at) {
-            self.controllers[at].leading_since_ms = None;
+        let Some(status) = self.controllers[at].status() else {
             return;
+        };
+        let term = status.leader_ready.then_some(status.term);
+        let mono_ms = self.controllers[at].clock.monotonic_ms(self.now_ms);
+        let leases = &mut self.controllers[at].leases;
+        leases.lead(term, mono_ms);
+        if let Some(since_ms) = leases.leading_since_ms() {
+            self.lead(at, mono_ms - since_ms);
         }
-        let now_ms = self.now_ms;
-        self.controllers[at].leading_since_ms.get_or_insert(now_ms);
-        if self.controllers[at].state.cluster.is_none() {
-            let init = InitCluster {
-                cluster_id: [1; 16],
-                project: PROJECT,
-                network: NetworkId(1),
-            };
-            return self.propose_own(at, Command::InitCluster(init));
-        }
-        self.lead(at);
     }
 
     /// As `nube_controller::reconcile::member::run`.
@@ -98,8 +93,8 @@ impl World {
         }
     }
 
-    /// Time, and hosts that fell silent or came back.
-    fn lead(&mut self, at: usize) {
+    /// One round of the leader's loop.
+    fn lead(&mut self, at: usize, leading_ms: u64) {
         let (now_ms, now) = (self.now_ms, self.stamp(at));
         let controller = &mut self.controllers[at];
         let heard = controller.heard_ms.iter();
@@ -110,11 +105,14 @@ impl World {
         if with_seen {
             controller.seen_at_ms = now_ms;
         }
-        let since_ms = controller.leading_since_ms.unwrap_or(now_ms);
-        let leading = Duration::from_millis(now_ms - since_ms);
-        let mut commands = vec![node::tick(&silence, now, with_seen)];
-        commands.extend(node::plan(&controller.state, &silence, now, leading));
-        for command in commands {
+        let look = reconcile::Look {
+            state: &controller.state,
+            silence: &silence,
+            now,
+            leading_ms,
+            with_seen,
+        };
+        for command in reconcile::round(&look, first_entry) {
             self.propose_own(at, command);
         }
     }
@@ -150,5 +148,13 @@ fn seed(id: u64) -> config::Member {
         id,
         address: format!("controller-{id}:7400"),
         agent_address: None,
+    }
+}
+
+fn first_entry() -> InitCluster {
+    InitCluster {
+        cluster_id: [1; 16],
+        project: PROJECT,
+        network: NetworkId(1),
     }
 }

@@ -1,6 +1,7 @@
 //! Births, deaths and returns of controllers.
 
 use nube_consensus::{Config, Core};
+use nube_controller::agents::lease::Leases;
 use nube_state::{State, codec};
 use rand::Rng;
 
@@ -105,10 +106,13 @@ impl World {
         controller.confirmed.clear();
         controller.tasks.clear();
         controller.answers.clear();
-        controller.leading_since_ms = None;
+        controller.leases = Leases::default();
+        controller.heard_ms.clear();
+        controller.told = (0, 0, false);
         controller.storage.crash();
         let id = controller.id;
         self.note("dies", id, 0);
+        self.sessions_end(at);
     }
 }
 

@@ -6,16 +6,19 @@ pub mod calls;
 pub mod leader;
 pub mod life;
 pub mod raft;
+pub mod sessions;
 
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use nube_consensus::{Core, MemoryStorage, Persist, SnapshotMeta, Status, Ticket};
+use nube_controller::agents::lease::Leases;
 use nube_controller::fleet::Hosts;
 use nube_controller::watch::{History, Recorder};
 use nube_state::{Outcome, State};
 use nube_types::{NodeId, TimestampMs};
 
+use crate::agent::links::Session;
 use crate::clock::Clock;
 use calls::Task;
 
@@ -36,6 +39,10 @@ pub enum Waiter {
     Task(u64),
     /// A mutation that another controller carried here: it, its life, its task.
     Foreign(usize, u64, u64),
+    /// A host's session, with a command of its agent.
+    Session(u64),
+    /// A host's session, with a question whether this member still leads.
+    Confirm(u64),
     /// Nobody: the next look is the retry.
     Nobody,
 }
@@ -69,7 +76,12 @@ pub struct Controller {
     pub(crate) waiting: BTreeMap<Ticket, Waiter>,
     pub(crate) confirmed: Vec<(u64, Ticket)>,
     pub(crate) tasks: BTreeMap<u64, Task>,
-    pub(crate) leading_since_ms: Option<u64>,
+    /// Sessions of hosts, by number, and the newest of each host.
+    pub(crate) sessions: BTreeMap<u64, Session>,
+    pub(crate) by_node: BTreeMap<NodeId, u64>,
+    pub(crate) leases: Leases,
+    /// Index, term and readiness that sessions were told of last.
+    pub(crate) told: (u64, u64, bool),
     /// When each host was last heard.
     pub(crate) heard_ms: BTreeMap<NodeId, u64>,
     /// When proof of living hosts was last proposed.
@@ -102,7 +114,10 @@ impl Controller {
             waiting: BTreeMap::new(),
             confirmed: Vec::new(),
             tasks: BTreeMap::new(),
-            leading_since_ms: None,
+            sessions: BTreeMap::new(),
+            by_node: BTreeMap::new(),
+            leases: Leases::default(),
+            told: (0, 0, false),
             heard_ms: BTreeMap::new(),
             seen_at_ms: 0,
             answers: Vec::new(),

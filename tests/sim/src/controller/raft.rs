@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use nube_consensus::{Input, LogStorage, Output, Persist, ProposeError, Ticket};
+use nube_controller::agents::talk::{self, Proposed};
 use nube_state::{Outcome, codec};
 use rand::Rng;
 
@@ -108,6 +109,7 @@ impl World {
             }
         }
         self.answer(at);
+        self.look_at_sessions(at);
     }
 
     fn perform(&mut self, at: usize, output: Output) {
@@ -294,7 +296,8 @@ impl World {
             Waiter::Foreign(to, life, task) => {
                 self.answer_forward(at, (to, life, task), Ok((index, outcome)));
             }
-            Waiter::Nobody => {}
+            Waiter::Session(number) => self.session_committed(at, number, outcome),
+            Waiter::Confirm(_) | Waiter::Nobody => {}
         }
     }
 
@@ -304,19 +307,24 @@ impl World {
             Waiter::Foreign(to, life, task) => {
                 self.answer_forward(at, (to, life, task), Err(error.clone()));
             }
-            Waiter::Nobody => {}
+            Waiter::Session(number) => self.talk(at, number, talk::Input::Proposed(Proposed::Lost)),
+            Waiter::Confirm(_) | Waiter::Nobody => {}
         }
     }
 
     fn read_confirmed(&mut self, at: usize, waiter: Waiter) {
-        if let Waiter::Task(task) = waiter {
-            self.task_read(at, task, true);
+        match waiter {
+            Waiter::Task(task) => self.task_read(at, task, true),
+            Waiter::Confirm(number) => self.confirm(at, number, true),
+            _ => {}
         }
     }
 
     fn read_failed(&mut self, at: usize, waiter: Waiter) {
-        if let Waiter::Task(task) = waiter {
-            self.task_read(at, task, false);
+        match waiter {
+            Waiter::Task(task) => self.task_read(at, task, false),
+            Waiter::Confirm(number) => self.confirm(at, number, false),
+            _ => {}
         }
     }
 }
