@@ -127,7 +127,12 @@ impl World {
     fn pause_controller(&mut self, at: usize) {
         self.mark("fault: controller pause", self.controllers[at].id);
         let ms = self.random.random_range(100..6_000);
-        self.controllers[at].paused_until_ms = self.now_ms + ms;
+        self.controllers[at].paused_until_ms = self.pause_until(ms);
+    }
+
+    /// Pauses end with the faults: what is waiting then must keep its order.
+    fn pause_until(&self, ms: u64) -> u64 {
+        (self.now_ms + ms).min(self.scenario.trouble_ms)
     }
 
     fn clock_jump(&mut self, at: usize) {
@@ -176,7 +181,7 @@ impl World {
             Kind::HostPause => {
                 self.mark("fault: host stands still", number);
                 let ms = self.random.random_range(100..40_000);
-                self.agents[agent].paused_until_ms = self.now_ms + ms;
+                self.agents[agent].paused_until_ms = self.pause_until(ms);
             }
             Kind::HostCut => {
                 self.mark("fault: host is cut off", number);
@@ -229,14 +234,11 @@ impl World {
         self.calm = true;
         self.mend();
         for at in 0..self.controllers.len() {
-            let controller = &mut self.controllers[at];
-            controller.paused_until_ms = self.now_ms;
-            controller.clock.wall_offset_ms = 0;
+            self.controllers[at].clock.wall_offset_ms = 0;
             self.restart(at);
         }
         for agent in 0..self.agents.len() {
             self.host_back(agent);
-            self.agents[agent].paused_until_ms = self.now_ms;
             if std::mem::take(&mut self.agents[agent].lies) {
                 // Whom nobody can believe starts anew and tells everything.
                 self.agent_kill(agent);

@@ -86,10 +86,22 @@ fn converge(world: &mut World) -> u64 {
     }
     let took_ms = world.now_ms - begun_ms;
     let effects = world.effects();
+    world.note("settled", took_ms, effects);
+    for i in world.judge.reference.state().instances.iter() {
+        world.trace.tell(|| {
+            format!(
+                "{} {:?} wished {:?}, {} of {}, {:?}",
+                i.id, i.state, i.desired, i.applied_generation, i.generation, i.reason
+            )
+        });
+    }
     world.run_for(QUIET_MS);
-    hold("C11", world.effects() == effects, || {
-        "a host was changed although all was as wished".to_owned()
-    });
+    if world.effects() != effects {
+        fail(
+            "C11",
+            format!("{} although all was as wished", world.newest_effects()),
+        );
+    }
     if let Some(lack) = world.unsettled() {
         fail("C11", format!("{lack}, after it had been as wished"));
     }
@@ -129,13 +141,23 @@ impl World {
         if self.open_calls() > 0 {
             return Some(format!("{} calls are not answered", self.open_calls()));
         }
+        if self.ends_due > 0 {
+            return Some(format!("{} guests are about to end", self.ends_due));
+        }
         let state = self.judge.reference.state();
         let silent = state.nodes.iter().find(|node| !node.reachable);
         if let Some(node) = silent {
             return Some(format!("{} is not reachable", node.facts.name));
         }
-        let unsettled =
-            |instance: &&Instance| instance.state.is_transitional() || instance.host_owes_cleanup;
+        let unsettled = |instance: &&Instance| {
+            // A reboot is under way while its instance is called running.
+            let owes = instance.applied_generation < instance.generation
+                && matches!(
+                    instance.state,
+                    InstanceState::Running | InstanceState::Stopped
+                );
+            instance.state.is_transitional() || instance.host_owes_cleanup || owes
+        };
         if let Some(instance) = state.instances.iter().find(unsettled) {
             let Instance { id, state, .. } = instance;
             return Some(format!("{id} is still {}", state.word()));
@@ -162,6 +184,20 @@ impl World {
         let mut runs = runs.filter(|i| i.state == InstanceState::Running);
         let lost = runs.find(|i| !known.host.guests.contains_key(&i.id));
         lost.map(|i| format!("{} is running, but not on host {agent}", i.id))
+    }
+
+    /// Which instances hosts changed last, and what the cell says of them.
+    fn newest_effects(&self) -> String {
+        let state = self.judge.reference.state();
+        let newest = self.agents.iter().filter_map(|agent| agent.host.last);
+        let told = newest.map(|(id, verb)| match state.instances.get(&id) {
+            Some(i) => format!(
+                "{verb:?} of {id} ({:?}, wished {:?}, {} of {})",
+                i.state, i.desired, i.applied_generation, i.generation
+            ),
+            None => format!("{verb:?} of {id} (forgotten)"),
+        });
+        told.collect::<Vec<_>>().join(", ")
     }
 
     /// C11: steps that changed something on a host, so far.

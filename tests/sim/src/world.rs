@@ -137,6 +137,8 @@ pub struct World {
     pub(crate) tickets: u64,
     pub(crate) tasks: u64,
     pub(crate) sessions: u64,
+    /// Guests whose power button was pressed and that have not ended yet.
+    pub(crate) ends_due: u64,
     pub(crate) secret: Secret,
     /// The oracles.
     pub judge: Judge,
@@ -161,6 +163,7 @@ impl World {
             tickets: 0,
             tasks: 0,
             sessions: 0,
+            ends_due: 0,
             secret: Secret::new([7; 32]),
             judge: Judge::default(),
             trace: Trace::new(tell),

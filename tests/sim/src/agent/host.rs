@@ -25,6 +25,8 @@ pub struct Host {
     pub agent_epoch: u64,
     /// Steps that changed something.
     pub effects: u64,
+    /// The newest of them.
+    pub last: Option<(InstanceId, Verb)>,
     pids: u32,
 }
 
@@ -77,6 +79,7 @@ impl Host {
     /// Carries a step out.
     pub fn perform(&mut self, instance: InstanceId, verb: Verb, wish: &Wish) -> Effect {
         self.effects += 1;
+        self.last = Some((instance, verb));
         match verb {
             Verb::Fetch => Effect::ok(),
             Verb::Prepare => self.prepare(wish),

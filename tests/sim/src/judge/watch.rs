@@ -65,8 +65,8 @@ impl Watchers {
         let Some(known) = self.0.get(&watcher) else {
             return;
         };
-        let span = known.from + 1..=known.position;
-        let due: Vec<_> = reference.visible.range(span).collect();
+        let after = reference.visible.range(known.from + 1..);
+        let due: Vec<_> = after.take_while(|(at, _)| **at <= known.position).collect();
         let seen: Vec<_> = known.revisions.iter().collect();
         let first = due.iter().zip(&seen).find(|(due, seen)| due != seen);
         hold("A9", due == seen, || {
