@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use nube_proto::agent::v1::{DesiredInstance, InstanceSpec, Port};
-use nube_proto::v1::{Blob, DesiredState, DiskFormat as WireFormat, Image};
+use nube_proto::v1::{Blob, DesiredState, DiskFormat as WireFormat, HostFailurePolicy, Image};
 use nube_types::limits::{
     CMDLINE_BYTES_MAX, IMAGE_FILE_BYTES_MAX, SSH_KEYS_PER_INSTANCE_MAX, USER_DATA_BYTES_MAX,
 };
@@ -24,11 +24,21 @@ const MIB_MAX: u64 = 64 * 1024 * 1024;
 pub fn wish(desired: DesiredInstance) -> Result<Wish, String> {
     let instance: InstanceId = desired.instance_id.parse().map_err(|e| format!("{e}"))?;
     let epoch = PlacementEpoch(desired.placement_epoch);
+    let leased = match HostFailurePolicy::try_from(desired.on_host_failure) {
+        Ok(HostFailurePolicy::Unspecified | HostFailurePolicy::Keep) => Ok(false),
+        Ok(HostFailurePolicy::Replace) => Ok(true),
+        // Running it would be a promise that this agent does not know.
+        Err(_) => Err("this agent does not know what is to become of it when its host is lost"),
+    };
     let desire = match DesiredState::try_from(desired.state) {
-        Ok(DesiredState::Running) => match desired.spec.map(|spec| guest(instance, epoch, spec)) {
-            Some(Ok(spec)) => Desire::Running(Arc::new(spec)),
-            Some(Err(reason)) => Desire::Refused(reason),
-            None => Desire::Refused("the wish to run came without a description".to_owned()),
+        Ok(DesiredState::Running) => match leased.map_err(str::to_owned).and_then(|leased| {
+            let spec = desired
+                .spec
+                .ok_or("the wish to run came without a description")?;
+            guest(instance, epoch, leased, spec)
+        }) {
+            Ok(spec) => Desire::Running(Arc::new(spec)),
+            Err(reason) => Desire::Refused(reason),
         },
         Ok(DesiredState::Stopped) => Desire::Stopped,
         Ok(DesiredState::Deleted) => Desire::Deleted,
@@ -52,6 +62,7 @@ pub fn wish(desired: DesiredInstance) -> Result<Wish, String> {
 fn guest(
     instance: InstanceId,
     epoch: PlacementEpoch,
+    leased: bool,
     spec: InstanceSpec,
 ) -> Result<GuestSpec, String> {
     let hostname = Name::new(&spec.hostname).map_err(|e| format!("hostname: {e}"))?;
@@ -83,6 +94,7 @@ fn guest(
         authorized_keys: spec.authorized_keys,
         user_data: spec.user_data.to_vec(),
         ssh_host_private_key: spec.ssh_host_private_key,
+        leased,
     })
 }
 

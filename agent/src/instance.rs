@@ -152,6 +152,12 @@ pub enum Phase {
         /// When the power is cut.
         cut_at_ms: u64,
     },
+    /// The host's lease ran out: its power is cut, wish or no wish, and again
+    /// at `retry_at_ms` when that failed.
+    Fencing {
+        /// Pause after a failure.
+        retry_at_ms: u64,
+    },
     /// It does not run.
     Stopped(Ending),
     /// Being removed; tried again at `retry_at_ms` when that failed.
@@ -179,6 +185,22 @@ pub enum Ending {
         /// gap would vanish from the history and from the bill.
         told: bool,
     },
+    /// It was cut because the host's lease ran out: it may run elsewhere by now.
+    Fenced {
+        /// As above: nobody listened when it ended.
+        told: bool,
+    },
+}
+
+impl Ending {
+    /// Whether the leader still has to learn of an end that it could not see.
+    #[must_use]
+    pub fn is_untold(self) -> bool {
+        matches!(
+            self,
+            Self::FoundDead { told: false } | Self::Fenced { told: false }
+        )
+    }
 }
 
 /// What went wrong.
@@ -272,6 +294,12 @@ impl Machine {
     #[must_use]
     pub fn owes_reboot(&self, wish: &Wish) -> bool {
         self.reboots.is_some_and(|done| wish.reboot_count > done)
+    }
+
+    /// Whether a process runs, or a reboot says that one does.
+    #[must_use]
+    pub fn is_on(&self) -> bool {
+        matches!(self.phase, Phase::Running | Phase::Stopping { .. }) || self.rebooting
     }
 
     /// The generation to report: only wishes of the present placement count.

@@ -4,10 +4,12 @@
 //! Rules in order of rank:
 //! 1. One verb at a time per instance; only a fetch may be overtaken, because it
 //!    touches nothing of the instance.
-//! 2. An instance the leader does not list is never touched.
-//! 3. Delete wins in every state and is tried until it worked.
-//! 4. What runs for an older placement is cut before anything new begins.
-//! 5. A fulfilled wish causes nothing: no flapping.
+//! 2. Delete wins in every state and is tried until it worked.
+//! 3. A leased guest whose lease is over is cut, wish or no wish: another host
+//!    may be starting it.
+//! 4. An instance the leader does not list is never touched.
+//! 5. What runs for an older placement is cut before anything new begins.
+//! 6. A fulfilled wish causes nothing: no flapping.
 
 #[cfg(test)]
 pub(crate) mod test;
@@ -23,8 +25,22 @@ pub enum Action {
     Fulfil,
     /// The wish cannot be carried out; the text says why.
     Refuse(String),
+    /// The host's lease is over: cut its power.
+    Fence,
     /// Nothing of it is here and nobody wants it: drop machine and record.
     Forget,
+}
+
+/// What the host's lease lets an instance do now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Leave {
+    /// Everything: it needs no lease, or the lease is in force.
+    Start,
+    /// Run on, for the lease of an earlier life of the agent is not over yet.
+    /// Nothing may start.
+    RunOn,
+    /// Nothing.
+    Stop,
 }
 
 /// What to do now, and when to look again without an event.
@@ -53,8 +69,12 @@ impl Plan {
     }
 
     fn verb_at(verb: Verb, at_ms: u64, now_ms: u64) -> Self {
+        Self::act_at(Action::Do(verb), at_ms, now_ms)
+    }
+
+    fn act_at(action: Action, at_ms: u64, now_ms: u64) -> Self {
         if now_ms >= at_ms {
-            return Self::verb(verb);
+            return Self::act(action);
         }
         Self {
             action: None,
@@ -74,12 +94,21 @@ impl Plan {
 
 /// The next step for one instance.
 #[must_use]
-pub fn plan(wish: Option<&Wish>, machine: &Machine, now_ms: u64) -> Plan {
+pub fn plan(wish: Option<&Wish>, machine: &Machine, leave: Leave, now_ms: u64) -> Plan {
     let busy = machine.busy.map(|busy| busy.verb);
+    let deleted = wish.is_some_and(|wish| wish.desire == Desire::Deleted);
+    if busy.is_none() && !deleted {
+        if let Phase::Fencing { retry_at_ms } = machine.phase {
+            // To the end, also when a lease is back.
+            return Plan::act_at(Action::Fence, retry_at_ms, now_ms);
+        }
+        if leave == Leave::Stop && machine.is_on() {
+            return Plan::act(Action::Fence);
+        }
+    }
     let Some(wish) = wish else {
         return plan_unlisted(machine, busy);
     };
-    let deleted = wish.desire == Desire::Deleted;
     match busy {
         None => {}
         Some(Verb::Fetch) if deleted => {}
@@ -92,7 +121,7 @@ pub fn plan(wish: Option<&Wish>, machine: &Machine, now_ms: u64) -> Plan {
     match &wish.desire {
         Desire::Deleted => plan_deleted(wish, machine),
         Desire::Stopped => plan_stopped(wish, machine, now_ms),
-        Desire::Running(_) => plan_running(wish, machine, now_ms),
+        Desire::Running(_) => plan_running(wish, machine, leave, now_ms),
         Desire::Refused(reason) => plan_refused(wish, machine, reason, now_ms),
     }
 }
@@ -126,33 +155,41 @@ fn plan_stopped(wish: &Wish, machine: &Machine, now_ms: u64) -> Plan {
         Phase::Absent | Phase::Fetched | Phase::Prepared { .. } | Phase::Removed => {
             Plan::act(Action::Fulfil)
         }
-        Phase::Fetching | Phase::Preparing | Phase::Starting(_) | Phase::Removing { .. } => {
-            Plan::none()
-        }
+        Phase::Fetching
+        | Phase::Preparing
+        | Phase::Starting(_)
+        | Phase::Fencing { .. }
+        | Phase::Removing { .. } => Plan::none(),
     }
 }
 
-fn plan_running(wish: &Wish, machine: &Machine, now_ms: u64) -> Plan {
+fn plan_running(wish: &Wish, machine: &Machine, leave: Leave, now_ms: u64) -> Plan {
     let outdated = machine.epoch < wish.version.epoch;
     match &machine.phase {
         Phase::Running if outdated => Plan::verb(Verb::PowerCut),
         Phase::Running if machine.owes_reboot(wish) => stop(wish, machine),
         Phase::Running => Plan::noted(wish, machine),
         Phase::Stopping { cut_at_ms } => go_on_stopping(*cut_at_ms, wish, machine, now_ms),
+        Phase::Stopped(_) if leave != Leave::Start => Plan::none(),
         Phase::Stopped(ending) if outdated || wants_boot(*ending, wish, machine) => {
             Plan::verb(Verb::Fetch)
         }
         Phase::Stopped(_) => Plan::none(),
         Phase::Fetched if !outdated => Plan::verb(Verb::Prepare),
-        Phase::Prepared { fresh: true } if !outdated => Plan::verb(Verb::Start),
+        Phase::Prepared { fresh: true } if !outdated && leave == Leave::Start => {
+            Plan::verb(Verb::Start)
+        }
+        Phase::Prepared { fresh: true } if !outdated => Plan::none(),
         Phase::Failed(failure) => retry(failure, wish, now_ms),
         Phase::Removed if !outdated => Plan::none(),
         Phase::Absent | Phase::Fetched | Phase::Prepared { .. } | Phase::Removed => {
             Plan::verb(Verb::Fetch)
         }
-        Phase::Fetching | Phase::Preparing | Phase::Starting(_) | Phase::Removing { .. } => {
-            Plan::none()
-        }
+        Phase::Fetching
+        | Phase::Preparing
+        | Phase::Starting(_)
+        | Phase::Fencing { .. }
+        | Phase::Removing { .. } => Plan::none(),
     }
 }
 
@@ -161,7 +198,7 @@ fn plan_refused(wish: &Wish, machine: &Machine, reason: &str, now_ms: u64) -> Pl
         // What runs well is not ended over a description nobody can read.
         Phase::Running | Phase::Removed => Plan::none(),
         Phase::Stopping { cut_at_ms } => go_on_stopping(*cut_at_ms, wish, machine, now_ms),
-        Phase::Stopped(Ending::FoundDead { told: false }) => Plan::none(),
+        Phase::Stopped(ending) if ending.is_untold() => Plan::none(),
         Phase::Failed(failure) if !overtakes(wish, failure) => Plan::none(),
         _ => Plan::act(Action::Refuse(reason.to_owned())),
     }
@@ -201,7 +238,7 @@ fn go_on_stopping(cut_at_ms: u64, wish: &Wish, machine: &Machine, now_ms: u64) -
 fn wants_boot(ending: Ending, wish: &Wish, machine: &Machine) -> bool {
     match ending {
         Ending::Asked => true,
-        Ending::FoundDead { told } => told,
+        Ending::FoundDead { told } | Ending::Fenced { told } => told,
         Ending::PoweredOff => machine.applied < wish.version || machine.owes_reboot(wish),
     }
 }

@@ -31,15 +31,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nube_types::InstanceId;
+use nube_types::limits::LEASE_MS;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinError, JoinSet};
-use tokio::time::Instant;
 
 use self::core::{Core, Input, Output};
 use crate::driver::{Driver, DriverError, GuestEnded};
+use crate::fencer::Deadline;
+use crate::host::clock::Clock;
 use crate::image::Images;
 use crate::instance::{Done, Verb, Wish};
 use crate::journal::{self, Journal};
+use crate::lease::Held;
 use crate::log::chain;
 use crate::report::View;
 
@@ -56,6 +59,8 @@ pub enum Event {
         /// How often this node had been fenced when the list was read.
         fence_epoch: u64,
     },
+    /// The obeyed leader granted a lease.
+    Lease(Held),
     /// The leader has committed that these were found dead.
     Told(Vec<InstanceId>),
 }
@@ -83,7 +88,8 @@ pub struct Reconciler<D, I> {
     fetches: BTreeMap<InstanceId, AbortHandle>,
     /// As the core said last.
     wake_at_ms: Option<u64>,
-    started: Instant,
+    clock: Clock,
+    deadline: Deadline,
     view: watch::Sender<View>,
     ended: mpsc::Receiver<GuestEnded>,
 }
@@ -95,12 +101,16 @@ impl<D: Driver, I: Images> Reconciler<D, I> {
         driver: Arc<D>,
         images: Arc<I>,
         journal: Journal,
+        deadline: Deadline,
+        clock: Clock,
     ) -> Result<(Self, watch::Receiver<View>), Error> {
         let records = journal.load()?;
         // Taken first: a guest that ends during recovery must not be missed.
         let ended = driver.ended();
         let (found, unexplained) = driver.recover().await.map_err(Error::Driver)?;
-        let core = Core::recover(records, found, unexplained);
+        let core = Core::recover(records, found, unexplained)
+            // Nothing beyond a whole lease can have been granted.
+            .with_deadline(deadline.read().min(clock.now_ms().saturating_add(LEASE_MS)));
         tracing::info!(
             instances = core.view().instances.len(),
             unexplained = core.view().unknown.len(),
@@ -116,7 +126,8 @@ impl<D: Driver, I: Images> Reconciler<D, I> {
             verbs: JoinSet::new(),
             fetches: BTreeMap::new(),
             wake_at_ms: None,
-            started: Instant::now(),
+            clock,
+            deadline,
             view,
             ended,
         };
@@ -142,6 +153,7 @@ impl<D: Driver, I: Images> Reconciler<D, I> {
                     Some(Event::Desired { wishes, fence_epoch }) => {
                         self.feed(Input::Desired { wishes, fence_epoch });
                     }
+                    Some(Event::Lease(held)) => self.feed(Input::Lease(held)),
                     Some(Event::Told(ids)) => self.feed(Input::Told(ids)),
                     None => return,
                 },
@@ -150,14 +162,9 @@ impl<D: Driver, I: Images> Reconciler<D, I> {
         }
     }
 
-    fn now_ms(&self) -> u64 {
-        // Saturates after 584 million years.
-        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
-    }
-
     fn sleep(&self) -> Duration {
         let wait_ms = self.wake_at_ms.map_or(IDLE_MS, |at_ms| {
-            at_ms.saturating_sub(self.now_ms()).min(IDLE_MS)
+            at_ms.saturating_sub(self.clock.now_ms()).min(IDLE_MS)
         });
         Duration::from_millis(wait_ms)
     }
@@ -185,7 +192,7 @@ impl<D: Driver, I: Images> Reconciler<D, I> {
         let mut inputs = VecDeque::from([input]);
         while let Some(input) = inputs.pop_front() {
             self.wake_at_ms = None;
-            for output in self.core.handle(self.now_ms(), input) {
+            for output in self.core.handle(self.clock.now_ms(), input) {
                 inputs.extend(self.carry_out(output));
             }
         }
@@ -200,6 +207,11 @@ impl<D: Driver, I: Images> Reconciler<D, I> {
                 return Some(recorded(record.instance, written));
             }
             Output::Forget(id) => return Some(recorded(id, self.journal.forget(id))),
+            Output::Prolong { deadline_ms } => {
+                if let Err(error) = self.deadline.prolong(deadline_ms) {
+                    tracing::error!(%error, "cannot tell fencers of the lease: leased guests will end");
+                }
+            }
             Output::AbortFetch(id) => {
                 if let Some(fetch) = self.fetches.remove(&id) {
                     fetch.abort();

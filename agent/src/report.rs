@@ -191,7 +191,7 @@ pub fn observe(machine: &Machine) -> ObservedInstance {
             .as_ref()
             .map(crate::driver::Run::id)
             .unwrap_or_default(),
-        found_dead: machine.phase == Phase::Stopped(Ending::FoundDead { told: false }),
+        found_dead: matches!(machine.phase, Phase::Stopped(ending) if ending.is_untold()),
         reboot_count: machine.reboots.unwrap_or(0),
     }
 }
@@ -205,7 +205,7 @@ fn state_and_stage(machine: &Machine) -> (InstanceState, InstanceStage) {
         Phase::Preparing | Phase::Prepared { fresh: false } => (State::Starting, Stage::Prepare),
         Phase::Prepared { fresh: true } | Phase::Starting(_) => (State::Starting, Stage::Boot),
         Phase::Running => (State::Running, Stage::Running),
-        Phase::Stopping { .. } => (State::Stopping, Stage::Unspecified),
+        Phase::Stopping { .. } | Phase::Fencing { .. } => (State::Stopping, Stage::Unspecified),
         Phase::Stopped(_) => (State::Stopped, Stage::Unspecified),
         Phase::Removing { .. } => (State::Deleting, Stage::Unspecified),
         Phase::Removed => (State::Deleted, Stage::Unspecified),
@@ -237,6 +237,11 @@ fn reason(machine: &Machine) -> String {
         Phase::Stopped(Ending::PoweredOff) => "the guest switched itself off".to_owned(),
         Phase::Stopped(Ending::FoundDead { .. }) => {
             "it was found dead after the host or its agent had been away".to_owned()
+        }
+        Phase::Fencing { .. } | Phase::Stopped(Ending::Fenced { .. }) => {
+            "no leader had prolonged the host's lease in time, so it was cut; it starts again \
+             when a leader lets it"
+                .to_owned()
         }
         _ if machine.rebooting => "rebooting".to_owned(),
         _ => machine.trouble.clone(),

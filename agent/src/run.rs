@@ -17,9 +17,11 @@ use crate::config::{self, Config, DriverKind};
 use crate::driver::Driver;
 use crate::driver::qemu::{QemuConfig, QemuDriver};
 use crate::driver::simulated::SimulatedDriver;
+use crate::fencer::Deadline;
 use crate::halt::halt;
 use crate::host::accelerator::{self, Accelerator, Answer};
 use crate::host::clean;
+use crate::host::clock::Clock;
 use crate::host::fingerprint::Fingerprint;
 use crate::host::link::Prefix;
 use crate::image::Cache;
@@ -86,6 +88,8 @@ async fn serve<D: Driver>(
     let journal = Journal::open(&config.data_dir)?;
     let agent_epoch = journal.next_agent_epoch()?;
     let obeyed_term = journal.leader_term()?;
+    let deadline = Deadline::open(&config.data_dir, &facts.boot_id);
+    let deadline = deadline.context("cannot open the deadline of leased guests")?;
     let driver = Arc::new(driver);
     let controllers = Controllers::new();
     let images = Cache::open(
@@ -94,8 +98,14 @@ async fn serve<D: Driver>(
         controllers.clone(),
     )
     .context("cannot open the image cache")?;
-    let (reconciler, view) =
-        Reconciler::recover(driver.clone(), Arc::new(images), journal.clone()).await?;
+    let (reconciler, view) = Reconciler::recover(
+        driver.clone(),
+        Arc::new(images),
+        journal.clone(),
+        deadline,
+        Clock::BootTime,
+    )
+    .await?;
     let (to_reconciler, for_reconciler) = mpsc::channel(EVENTS_QUEUED);
     let (to_hub, for_hub) = mpsc::channel(EVENTS_QUEUED);
     let (roster, wanted) = Roster::new(config.controllers.clone(), journal.controllers()?);
@@ -106,6 +116,7 @@ async fn serve<D: Driver>(
         roster,
         view.clone(),
         to_reconciler,
+        Clock::BootTime,
     );
     metrics::start(&config, view.clone());
     tracing::info!(node = %config.node_id, agent_epoch, driver = driver.name(), "agent starts");

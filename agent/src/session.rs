@@ -22,8 +22,8 @@ use std::time::Duration;
 
 use nube_proto::agent::v1::{AgentMessage, agent_message, controller_message};
 use tokio::sync::{mpsc, watch};
-use tokio::time::Instant;
 
+use crate::host::clock::Clock;
 use crate::journal::Journal;
 use crate::log::chain;
 use crate::metrics;
@@ -51,7 +51,7 @@ pub struct HubTask {
     journal: Journal,
     view: watch::Receiver<View>,
     reconciler: mpsc::Sender<Event>,
-    started: Instant,
+    clock: Clock,
 }
 
 impl HubTask {
@@ -63,6 +63,7 @@ impl HubTask {
         roster: Roster,
         view: watch::Receiver<View>,
         reconciler: mpsc::Sender<Event>,
+        clock: Clock,
     ) -> Self {
         let seen = view.borrow().clone();
         Self {
@@ -71,7 +72,7 @@ impl HubTask {
             journal,
             view,
             reconciler,
-            started: Instant::now(),
+            clock,
         }
     }
 
@@ -107,7 +108,7 @@ impl HubTask {
     }
 
     fn look(&mut self) -> Vec<HubOutput> {
-        let now_ms = self.now_ms();
+        let now_ms = self.clock.now_ms();
         if !self.view.has_changed().unwrap_or(false) {
             return self.hub.handle(now_ms, HubInput::Tick);
         }
@@ -130,7 +131,7 @@ impl HubTask {
                 HubInput::Said(link, message)
             }
         };
-        self.hub.handle(self.now_ms(), input)
+        self.hub.handle(self.clock.now_ms(), input)
     }
 
     async fn carry_out(&mut self, output: HubOutput) {
@@ -146,6 +147,7 @@ impl HubTask {
                 };
                 self.tell(event).await;
             }
+            HubOutput::Lease(held) => self.tell(Event::Lease(held)).await,
             HubOutput::Told(ids) => self.tell(Event::Told(ids)).await,
             HubOutput::NoteTerm(term) => {
                 if let Err(error) = self.journal.set_leader_term(term) {
@@ -199,10 +201,6 @@ impl HubTask {
         events.obeyed_term.set(self.hub.obeyed_term().cast_signed());
         let waiting = self.hub.awaits_acknowledgement().into();
         events.reports_unacknowledged.set(waiting);
-    }
-
-    fn now_ms(&self) -> u64 {
-        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 }
 

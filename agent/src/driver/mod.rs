@@ -44,6 +44,10 @@ pub struct GuestSpec {
     pub user_data: Vec<u8>,
     /// OpenSSH private key that the guest presents. Secret: never logged.
     pub ssh_host_private_key: String,
+    /// It may run only while the host holds a lease: another host may start it
+    /// when this one is lost. Older records know only guests that may always.
+    #[serde(default)]
+    pub leased: bool,
 }
 
 /// Files of an image, by SHA-256 in lower-case hexadecimal.

@@ -11,6 +11,7 @@
 pub mod accelerator;
 pub mod cgroup;
 pub mod clean;
+pub mod clock;
 pub mod durable;
 pub mod fingerprint;
 pub mod firewall;

@@ -43,6 +43,9 @@ pub enum Step {
     /// It was asked to end. Without a process the end was asked for; with one
     /// it is asked again, unless the wish changed meanwhile.
     Stopping,
+    /// The host's lease ran out and its power is cut. With a process it is cut
+    /// again, unless a lease is back.
+    Fencing,
     /// It was off.
     Stopped(Ending),
     /// Every trace is to go. Done again: the order is still in force or, if the
@@ -99,6 +102,7 @@ impl Machine {
             Phase::Starting(goal) => Step::Starting(*goal),
             Phase::Running => Step::Running,
             Phase::Stopping { .. } => Step::Stopping,
+            Phase::Fencing { .. } => Step::Fencing,
             Phase::Stopped(ending) => Step::Stopped(*ending),
             Phase::Removing { .. } => Step::Removing,
             // A failure that is retried is forgotten by a crash: tried at once.
@@ -220,6 +224,7 @@ fn off(step: Step) -> Phase {
         Step::Preparing | Step::Starting(_) | Step::Removing => Phase::Prepared { fresh: false },
         Step::Running => Phase::Stopped(Ending::FoundDead { told: false }),
         Step::Stopping => Phase::Stopped(Ending::Asked),
+        Step::Fencing => Phase::Stopped(Ending::Fenced { told: false }),
         Step::Stopped(ending) => Phase::Stopped(ending),
         Step::Failed {
             verb,

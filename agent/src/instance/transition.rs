@@ -23,6 +23,18 @@ impl Machine {
                 return;
             }
             Action::Forget => return,
+            Action::Fence => {
+                self.busy = Some(Busy {
+                    verb: Verb::PowerCut,
+                    token,
+                });
+                // A reboot that waits for a lease is none: the stay ends here.
+                self.rebooting = false;
+                self.phase = Phase::Fencing {
+                    retry_at_ms: now_ms,
+                };
+                return;
+            }
             Action::Do(verb) => self.busy = Some(Busy { verb: *verb, token }),
         }
         match self.busy.map(|busy| busy.verb) {
@@ -88,6 +100,12 @@ impl Machine {
         }
     }
 
+    /// A start that was noted does not happen now.
+    pub fn put_off_start(&mut self, token: u64) {
+        self.busy.take_if(|busy| busy.token == token);
+        self.phase = Phase::Prepared { fresh: true };
+    }
+
     /// A verb answered. A late answer of an overtaken attempt changes nothing.
     pub fn finished(&mut self, token: u64, done: Done, wish: Option<&Wish>, now_ms: u64) {
         let Some(busy) = self.busy.filter(|busy| busy.token == token) else {
@@ -109,6 +127,7 @@ impl Machine {
                 self.phase = Phase::Prepared { fresh: true };
             }
             (Verb::PowerCut, Phase::Stopping { .. }) => self.went_down(),
+            (Verb::PowerCut, Phase::Fencing { .. }) => self.was_fenced(),
             (Verb::Remove, Phase::Removing { .. }) => {
                 (self.touched, self.prepared, self.run) = (false, false, None);
                 self.settle();
@@ -145,6 +164,9 @@ impl Machine {
                 self.phase = Phase::Stopping {
                     cut_at_ms: retry_at_ms,
                 };
+            }
+            (Verb::PowerCut, Phase::Fencing { .. }) => {
+                self.phase = Phase::Fencing { retry_at_ms };
             }
             // No button, no waiting: the cut is next.
             (Verb::PowerButton, Phase::Stopping { .. }) => {
@@ -187,6 +209,7 @@ impl Machine {
         }
         match (&self.phase, exit) {
             (Phase::Stopping { .. }, _) => self.went_down(),
+            (Phase::Fencing { .. }, _) => self.was_fenced(),
             (Phase::Running, GuestExit::PoweredOff) => {
                 self.phase = Phase::Stopped(Ending::PoweredOff);
             }
@@ -205,11 +228,36 @@ impl Machine {
         }
     }
 
-    /// The leader committed that this instance was found dead.
+    /// A run ended after the host's lease did: its fencer ended it, whatever it
+    /// looks like from here.
+    pub fn ended_by_fencer(&mut self, run: &Run) {
+        let fenced = match self.phase {
+            Phase::Running => true,
+            Phase::Stopping { .. } => self.rebooting,
+            _ => false,
+        };
+        if fenced && self.run.as_ref() == Some(run) {
+            self.rebooting = false;
+            return self.was_fenced();
+        }
+        self.ended(
+            run,
+            GuestExit::Crashed("the host's lease ran out".to_owned()),
+        );
+    }
+
+    /// The leader committed an end that it could not see.
     pub fn told_dead(&mut self) {
-        if let Phase::Stopped(Ending::FoundDead { told }) = &mut self.phase {
+        if let Phase::Stopped(Ending::FoundDead { told } | Ending::Fenced { told }) =
+            &mut self.phase
+        {
             *told = true;
         }
+    }
+
+    fn was_fenced(&mut self) {
+        self.settle();
+        self.phase = Phase::Stopped(Ending::Fenced { told: false });
     }
 
     fn went_down(&mut self) {

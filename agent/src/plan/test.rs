@@ -7,7 +7,7 @@ use std::sync::Arc;
 use nube_types::{InstanceId, NetworkId, PlacementEpoch};
 use proptest::prelude::*;
 
-use super::{Action, plan};
+use super::{Action, Leave, plan};
 use crate::driver::{DiskFormat, GuestExit, GuestSpec, ImageSpec, PortSpec, Run};
 use crate::instance::record::Found;
 use crate::instance::{Desire, Done, Ending, Failure, Goal, Machine, Phase, Verb, Version, Wish};
@@ -40,6 +40,7 @@ pub(crate) fn spec(id: InstanceId, epoch: u32) -> GuestSpec {
         authorized_keys: vec![],
         user_data: vec![],
         ssh_host_private_key: String::new(),
+        leased: false,
     }
 }
 
@@ -115,6 +116,16 @@ fn phases() -> Vec<(&'static str, Phase)> {
             "dead, told",
             Phase::Stopped(Ending::FoundDead { told: true }),
         ),
+        (
+            "fenced, untold",
+            Phase::Stopped(Ending::Fenced { told: false }),
+        ),
+        (
+            "fenced, told",
+            Phase::Stopped(Ending::Fenced { told: true }),
+        ),
+        ("fencing", Phase::Fencing { retry_at_ms: 0 }),
+        ("fencing, again", Phase::Fencing { retry_at_ms: 100 }),
         ("removing", Phase::Removing { retry_at_ms: 0 }),
         ("removed", Phase::Removed),
         ("failed, again", failed(Some(100))),
@@ -123,8 +134,8 @@ fn phases() -> Vec<(&'static str, Phase)> {
     ]
 }
 
-fn short(wish: Option<&Wish>, phase: &Phase) -> String {
-    let planned = plan(wish, &machine(phase.clone()), 50);
+fn short(wish: Option<&Wish>, leave: Leave, phase: &Phase) -> String {
+    let planned = plan(wish, &machine(phase.clone()), leave, 50);
     match (planned.action, planned.wake_at_ms) {
         (Some(Action::Do(verb)), _) => format!("{verb:?}"),
         (Some(Action::Refuse(_)), _) => "Refuse".to_owned(),
@@ -134,16 +145,16 @@ fn short(wish: Option<&Wish>, phase: &Phase) -> String {
     }
 }
 
-fn table(columns: &[(&str, Option<Wish>)]) -> String {
+fn table(columns: &[(&str, Leave, Option<Wish>)]) -> String {
     let mut text = format!("{:16}", "");
     columns
         .iter()
-        .for_each(|(name, _)| text.push_str(&format!("| {name:12}")));
+        .for_each(|(name, _, _)| text.push_str(&format!("| {name:12}")));
     text.push('\n');
     for (name, phase) in phases() {
         text.push_str(&format!("{name:16}"));
-        for (_, wish) in columns {
-            text.push_str(&format!("| {:12}", short(wish.as_ref(), &phase)));
+        for (_, leave, wish) in columns {
+            text.push_str(&format!("| {:12}", short(wish.as_ref(), *leave, &phase)));
         }
         text.push('\n');
     }
@@ -164,15 +175,15 @@ fn every_combination() {
         ..wish(Desire::Stopped, 1, 2)
     };
     insta::assert_snapshot!(table(&[
-        ("unlisted", None),
-        ("run, same", Some(wish(running(1), 1, 1))),
-        ("run, newer", Some(wish(running(1), 1, 2))),
-        ("reboot", Some(reboot)),
-        ("run, epoch 2", Some(wish(running(2), 2, 1))),
-        ("stop", Some(wish(Desire::Stopped, 1, 2))),
-        ("stop, force", Some(forced)),
-        ("delete", Some(wish(Desire::Deleted, 1, 2))),
-        ("refused", Some(wish(Desire::Refused("no".to_owned()), 1, 2))),
+        ("unlisted", Leave::Start, None),
+        ("run, same", Leave::Start, Some(wish(running(1), 1, 1))),
+        ("run, newer", Leave::Start, Some(wish(running(1), 1, 2))),
+        ("reboot", Leave::Start, Some(reboot)),
+        ("run, epoch 2", Leave::Start, Some(wish(running(2), 2, 1))),
+        ("stop", Leave::Start, Some(wish(Desire::Stopped, 1, 2))),
+        ("stop, force", Leave::Start, Some(forced)),
+        ("delete", Leave::Start, Some(wish(Desire::Deleted, 1, 2))),
+        ("refused", Leave::Start, Some(wish(Desire::Refused("no".to_owned()), 1, 2))),
     ]), @r"
                     | unlisted    | run, same   | run, newer  | reboot      | run, epoch 2| stop        | stop, force | delete      | refused
     absent          | Forget      | Fetch       | Fetch       | Fetch       | Fetch       | Fulfil      | Fulfil      | Remove      | Refuse
@@ -186,12 +197,69 @@ fn every_combination() {
     stopped, itself | -           | -           | Fetch       | Fetch       | Fetch       | Fulfil      | Fulfil      | Remove      | Refuse
     dead, untold    | -           | -           | -           | -           | Fetch       | Fulfil      | Fulfil      | Remove      | -
     dead, told      | -           | Fetch       | Fetch       | Fetch       | Fetch       | Fulfil      | Fulfil      | Remove      | Refuse
+    fenced, untold  | -           | -           | -           | -           | Fetch       | Fulfil      | Fulfil      | Remove      | -
+    fenced, told    | -           | Fetch       | Fetch       | Fetch       | Fetch       | Fulfil      | Fulfil      | Remove      | Refuse
+    fencing         | Fence       | Fence       | Fence       | Fence       | Fence       | Fence       | Fence       | Remove      | Fence
+    fencing, again  | wait 100    | wait 100    | wait 100    | wait 100    | wait 100    | wait 100    | wait 100    | Remove      | wait 100
     removing        | -           | Remove      | Remove      | Remove      | Remove      | Remove      | Remove      | Remove      | Remove
     removed         | Forget      | -           | -           | -           | Fetch       | -           | -           | Fulfil      | -
     failed, again   | -           | wait 100    | Fetch       | Fetch       | Fetch       | PowerCut    | PowerCut    | Remove      | Refuse
     failed, due     | -           | Fetch       | Fetch       | Fetch       | Fetch       | PowerCut    | PowerCut    | Remove      | Refuse
     failed          | -           | -           | Fetch       | Fetch       | Fetch       | PowerCut    | PowerCut    | Remove      | Refuse
     ");
+}
+
+/// The columns are what the host's lease allows a leased guest.
+#[test]
+fn every_combination_with_a_lease() {
+    let run = || Some(wish(running(1), 1, 1));
+    let stop = Some(wish(Desire::Stopped, 1, 2));
+    let delete = Some(wish(Desire::Deleted, 1, 2));
+    insta::assert_snapshot!(table(&[
+        ("run, granted", Leave::Start, run()),
+        ("run on", Leave::RunOn, run()),
+        ("run, over", Leave::Stop, run()),
+        ("stop, over", Leave::Stop, stop),
+        ("delete, over", Leave::Stop, delete),
+        ("unlisted", Leave::RunOn, None),
+        ("unl., over", Leave::Stop, None),
+    ]), @r"
+                    | run, granted| run on      | run, over   | stop, over  | delete, over| unlisted    | unl., over
+    absent          | Fetch       | Fetch       | Fetch       | Fulfil      | Remove      | Forget      | Forget
+    fetched         | Prepare     | Prepare     | Prepare     | Fulfil      | Remove      | Forget      | Forget
+    prepared        | Start       | -           | -           | Fulfil      | Remove      | -           | -
+    prepared, old   | Fetch       | Fetch       | Fetch       | Fulfil      | Remove      | -           | -
+    running         | -           | -           | Fence       | Fence       | Remove      | -           | Fence
+    stopping        | wait 100    | wait 100    | Fence       | Fence       | Remove      | -           | Fence
+    stopping, late  | PowerCut    | PowerCut    | Fence       | Fence       | Remove      | -           | Fence
+    stopped, asked  | Fetch       | -           | -           | Fulfil      | Remove      | -           | -
+    stopped, itself | -           | -           | -           | Fulfil      | Remove      | -           | -
+    dead, untold    | -           | -           | -           | Fulfil      | Remove      | -           | -
+    dead, told      | Fetch       | -           | -           | Fulfil      | Remove      | -           | -
+    fenced, untold  | -           | -           | -           | Fulfil      | Remove      | -           | -
+    fenced, told    | Fetch       | -           | -           | Fulfil      | Remove      | -           | -
+    fencing         | Fence       | Fence       | Fence       | Fence       | Remove      | Fence       | Fence
+    fencing, again  | wait 100    | wait 100    | wait 100    | wait 100    | Remove      | wait 100    | wait 100
+    removing        | Remove      | Remove      | Remove      | Remove      | Remove      | -           | -
+    removed         | -           | -           | -           | -           | Fulfil      | Forget      | Forget
+    failed, again   | wait 100    | wait 100    | wait 100    | PowerCut    | Remove      | -           | -
+    failed, due     | Fetch       | Fetch       | Fetch       | PowerCut    | Remove      | -           | -
+    failed          | -           | -           | -           | PowerCut    | Remove      | -           | -
+    ");
+}
+
+#[test]
+fn the_end_of_a_lease_waits_for_no_more_than_the_step_under_way() {
+    let fence = |machine: &Machine| plan(None, machine, Leave::Stop, 0).action;
+    let mut reboot = machine(Phase::Prepared { fresh: true });
+    assert_eq!(fence(&reboot), None, "nothing runs");
+    // It says `running` to the leader; that must end.
+    reboot.rebooting = true;
+    assert_eq!(fence(&reboot), Some(Action::Fence));
+    let mut busy = machine(Phase::Running);
+    let verb = Verb::PowerButton;
+    busy.busy = Some(crate::instance::Busy { verb, token: 1 });
+    assert_eq!(fence(&busy), None);
 }
 
 #[test]
@@ -208,11 +276,11 @@ fn while_a_verb_is_under_way_only_delete_overtakes_a_fetch() {
         busy.busy = Some(crate::instance::Busy { verb, token: 1 });
         for desire in [running(1), Desire::Stopped] {
             assert_eq!(
-                plan(Some(&wish(desire, 1, 9)), &busy, 0),
+                plan(Some(&wish(desire, 1, 9)), &busy, Leave::Start, 0),
                 super::Plan::default()
             );
         }
-        let planned = plan(Some(&wish(Desire::Deleted, 1, 9)), &busy, 0).action;
+        let planned = plan(Some(&wish(Desire::Deleted, 1, 9)), &busy, Leave::Start, 0).action;
         assert_eq!(
             planned,
             (verb == Verb::Fetch).then_some(Action::Do(Verb::Remove))
@@ -379,7 +447,7 @@ impl World {
     }
 
     fn plan(&mut self) {
-        let planned = plan(Some(&self.wish), &self.machine, self.now_ms);
+        let planned = plan(Some(&self.wish), &self.machine, Leave::Start, self.now_ms);
         let Some(action) = planned.action else {
             return;
         };
@@ -448,7 +516,7 @@ impl World {
             }
             self.now_ms += 60_000;
         }
-        let rest = plan(Some(&self.wish), &self.machine, self.now_ms);
+        let rest = plan(Some(&self.wish), &self.machine, Leave::Start, self.now_ms);
         assert_eq!(
             rest,
             super::Plan::default(),
@@ -553,7 +621,7 @@ fn without_a_record_nothing_running_is_touched() {
     };
     assert!(found.take(&asked_before));
     assert_eq!(
-        plan(Some(&asked_before), &found, 0).action,
+        plan(Some(&asked_before), &found, Leave::Start, 0).action,
         Some(Action::Fulfil)
     );
     let dead = Machine::recovered(ID, None, Found::Prepared(PlacementEpoch(1)));
@@ -571,10 +639,13 @@ fn a_lost_disk_is_said_and_not_replaced_silently() {
     assert!(
         matches!(&lost.phase, Phase::Failed(failure) if failure.reason.contains("disk is gone"))
     );
-    assert_eq!(plan(Some(&wish(running(1), 1, 1)), &lost, 0).action, None);
+    assert_eq!(
+        plan(Some(&wish(running(1), 1, 1)), &lost, Leave::Start, 0).action,
+        None
+    );
     let newer = wish(running(1), 1, 2);
     assert_eq!(
-        plan(Some(&newer), &lost, 0).action,
+        plan(Some(&newer), &lost, Leave::Start, 0).action,
         Some(Action::Do(Verb::Fetch))
     );
 }

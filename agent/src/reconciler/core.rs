@@ -19,11 +19,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use nube_types::InstanceId;
 
-use crate::driver::{GuestEnded, Recovered};
+use crate::driver::{GuestEnded, GuestExit, Recovered};
 use crate::image;
 use crate::instance::record::{Found, Record};
 use crate::instance::{Desire, Done, Verb, Wish};
-use crate::plan::{Action, Plan, plan};
+use crate::lease::Held;
+use crate::plan::{Action, Leave, Plan, plan};
 use crate::report::{self, Change, View};
 use slot::{Next, Slot, Writing};
 
@@ -42,6 +43,8 @@ pub enum Input {
         /// How often this node had been fenced when the list was read.
         fence_epoch: u64,
     },
+    /// The obeyed leader granted a lease.
+    Lease(Held),
     /// The leader has committed that these were found dead.
     Told(Vec<InstanceId>),
     /// A machine process is gone.
@@ -75,6 +78,12 @@ pub enum Output {
     WriteRecord(Box<Record>),
     /// Forget the record durably (absent is fine), then say so with `Recorded`.
     Forget(InstanceId),
+    /// Leased guests may run until then: tell their fencers. Comes before what
+    /// it allows. A new life learns it with [`Core::with_deadline`].
+    Prolong {
+        /// On the clock that `now_ms` is of.
+        deadline_ms: u64,
+    },
     /// The fetch of this instance is of no use any more.
     AbortFetch(InstanceId),
     /// Do this on the host and answer with `VerbFinished`.
@@ -103,6 +112,11 @@ pub struct Core {
     unexplained: Vec<String>,
     /// Whether the leader's list has come.
     listed: bool,
+    /// Of the leader's list.
+    fence_epoch: u64,
+    lease: Option<Held>,
+    /// When leased guests are cut, here and by their fencers.
+    deadline_ms: u64,
     next_token: u64,
     /// As shown so far.
     view: View,
@@ -147,7 +161,7 @@ impl Core {
             let id = spec.instance;
             slots.insert(
                 id,
-                Slot::recovered(id, records.remove(&id), found, Some(spec.image)),
+                Slot::recovered(id, records.remove(&id), found, Some(spec)),
             );
         }
         for (id, record) in records {
@@ -162,10 +176,23 @@ impl Core {
             slots,
             unexplained,
             listed: false,
+            fence_epoch: 0,
+            lease: None,
+            deadline_ms: 0,
             next_token: 0,
             view,
             now_ms: 0,
             outputs: Vec::new(),
+        }
+    }
+
+    /// Until when the fencers let leased guests run, as an earlier life of the
+    /// agent on this boot of the host had told them last. Nothing starts on it.
+    #[must_use]
+    pub fn with_deadline(self, deadline_ms: u64) -> Self {
+        Self {
+            deadline_ms,
+            ..self
         }
     }
 
@@ -183,7 +210,15 @@ impl Core {
                 self.pin_images();
                 self.settle_all();
             }
-            Input::Desired { wishes, .. } => self.desired(wishes),
+            Input::Desired {
+                wishes,
+                fence_epoch,
+            } => self.desired(wishes, fence_epoch),
+            Input::Lease(held) => {
+                self.lease = Some(held);
+                self.prolong();
+                self.settle_leased();
+            }
             Input::Told(ids) => self.told(ids),
             Input::GuestEnded(ended) => self.guest_ended(ended),
             Input::VerbFinished {
@@ -194,18 +229,34 @@ impl Core {
             Input::Recorded { instance, durable } => self.recorded(instance, durable),
             Input::Wake => self.wake(),
         }
-        let next = self.slots.values().filter_map(|slot| slot.wake_at_ms).min();
+        let deadline_ms = self.slots.values().any(Slot::may_be_fenced);
+        let deadline_ms = deadline_ms.then_some(self.deadline_ms);
+        let deadline_ms = deadline_ms.filter(|deadline_ms| *deadline_ms > now_ms);
+        let wakes = self.slots.values().filter_map(|slot| slot.wake_at_ms);
+        let next = wakes.chain(deadline_ms).min();
         self.outputs.extend(next.map(Output::WakeAt));
         std::mem::take(&mut self.outputs)
     }
 
-    fn desired(&mut self, wishes: Vec<Wish>) {
+    fn desired(&mut self, wishes: Vec<Wish>, fence_epoch: u64) {
         self.listed = true;
+        self.fence_epoch = fence_epoch;
+        if self
+            .lease
+            .is_some_and(|held| held.fence_epoch != fence_epoch)
+        {
+            // A fence stands between the lease and this list: what the lease
+            // let run may run elsewhere by now.
+            self.deadline_ms = 0;
+        }
         let listed: BTreeSet<_> = wishes.iter().map(|wish| wish.instance).collect();
         for wish in wishes {
             let id = wish.instance;
             let slot = self.slots.entry(id).or_insert_with(|| Slot::new(id));
             if slot.machine.take(&wish) {
+                if let Desire::Running(spec) = &wish.desire {
+                    slot.leased |= spec.leased;
+                }
                 slot.wish = Some(wish);
             } else {
                 tracing::warn!(instance = %id, wish = ?wish.version, "refused an older wish");
@@ -217,6 +268,7 @@ impl Core {
             }
         }
         self.pin_images();
+        self.prolong();
         self.settle_all();
         self.show_unknown();
     }
@@ -232,7 +284,12 @@ impl Core {
 
     fn guest_ended(&mut self, ended: GuestEnded) {
         if let Some(slot) = self.slots.get_mut(&ended.instance) {
-            slot.machine.ended(&ended.run, ended.exit);
+            let crashed = matches!(ended.exit, GuestExit::Crashed(_));
+            if crashed && slot.leased && self.now_ms >= self.deadline_ms {
+                slot.machine.ended_by_fencer(&ended.run);
+            } else {
+                slot.machine.ended(&ended.run, ended.exit);
+            }
             self.settle(ended.instance);
         }
     }
@@ -249,20 +306,53 @@ impl Core {
     }
 
     fn wake(&mut self) {
-        let now_ms = self.now_ms;
-        let due = |slot: &Slot| slot.wake_at_ms.is_some_and(|at_ms| at_ms <= now_ms);
-        let ids: Vec<_> = self
-            .slots
-            .iter()
-            .filter(|(_, slot)| due(slot))
-            .map(|(id, _)| *id)
-            .collect();
-        ids.into_iter().for_each(|id| self.settle(id));
+        let (now_ms, over) = (self.now_ms, self.now_ms >= self.deadline_ms);
+        self.settle_those(|slot| {
+            let due = slot.wake_at_ms.is_some_and(|at_ms| at_ms <= now_ms);
+            due || over && slot.may_be_fenced()
+        });
     }
 
     fn settle_all(&mut self) {
-        let ids: Vec<_> = self.slots.keys().copied().collect();
+        self.settle_those(|_| true);
+    }
+
+    fn settle_leased(&mut self) {
+        self.settle_those(|slot| slot.leased);
+    }
+
+    fn settle_those(&mut self, which: impl Fn(&Slot) -> bool) {
+        let chosen = self.slots.iter().filter(|(_, slot)| which(slot));
+        let ids: Vec<_> = chosen.map(|(id, _)| *id).collect();
         ids.into_iter().for_each(|id| self.settle(id));
+    }
+
+    /// Lets leased guests run as long as the lease does; one of another fence
+    /// than the list's prolongs nothing. Without such guests nobody asks.
+    fn prolong(&mut self) {
+        let fits = |held: &Held| self.listed && held.fence_epoch == self.fence_epoch;
+        let Some(held) = self.lease.filter(fits) else {
+            return;
+        };
+        let deadline_ms = held.stop_at_ms();
+        if deadline_ms > self.deadline_ms && self.slots.values().any(|slot| slot.leased) {
+            self.deadline_ms = deadline_ms;
+            self.outputs.push(Output::Prolong { deadline_ms });
+        }
+    }
+
+    /// What an instance may do now. A start rests on the lease itself, and on
+    /// fencers that know of it.
+    fn leave(&self, slot: &Slot) -> Leave {
+        let (listed, now_ms) = (self.listed, self.now_ms);
+        let fits = |held: Held| listed && held.may_run(self.fence_epoch, now_ms);
+        if !slot.leased || self.lease.is_some_and(fits) {
+            Leave::Start
+        } else if now_ms < self.deadline_ms {
+            Leave::RunOn
+        } else {
+            Leave::Stop
+        }
     }
 
     /// Takes steps until nothing is left to do now, then shows what is.
@@ -279,7 +369,8 @@ impl Core {
     /// One turn of plan and note; the record and the act follow.
     fn take_step(&mut self, id: InstanceId) -> Turn {
         let (now_ms, listed) = (self.now_ms, self.listed);
-        let Some(slot) = self.slots.get_mut(&id) else {
+        let leave = self.slots.get(&id).map(|slot| self.leave(slot));
+        let (Some(slot), Some(leave)) = (self.slots.get_mut(&id), leave) else {
             return Turn::Rest;
         };
         slot.wake_at_ms = None;
@@ -287,11 +378,11 @@ impl Core {
             slot.changed_since = true;
             return Turn::Waits;
         }
-        let planned = if listed {
-            plan(slot.wish.as_ref(), &slot.machine, now_ms)
-        } else {
-            Plan::default()
-        };
+        let mut planned = plan(slot.wish.as_ref(), &slot.machine, leave, now_ms);
+        if !listed && planned.action != Some(Action::Fence) {
+            // Nobody has said yet what is wanted; a lease ends all the same.
+            planned = Plan::default();
+        }
         let Some(action) = planned.action else {
             slot.wake_at_ms = planned.wake_at_ms;
             return self.write_record(id, Next::Rest);
@@ -304,16 +395,20 @@ impl Core {
             self.outputs.push(Output::Forget(id));
             return Turn::Waits;
         }
-        let Some(wish) = slot.wish.clone() else {
-            return Turn::Rest;
+        let wish = match (&slot.wish, &action) {
+            (_, Action::Fence) => slot.nobodys_wish(),
+            (Some(wish), _) => wish.clone(),
+            (None, _) => return Turn::Rest,
         };
         self.next_token += 1;
         let token = self.next_token;
         slot.machine.begin(&action, &wish, token, now_ms);
-        let next = match action {
-            Action::Do(verb) => Next::Begin { verb, wish, token },
-            _ => Next::Look,
+        let verb = match action {
+            Action::Do(verb) => Some(verb),
+            Action::Fence => Some(Verb::PowerCut),
+            _ => None,
         };
+        let next = verb.map_or(Next::Look, |verb| Next::Begin { verb, wish, token });
         self.write_record(id, next)
     }
 
@@ -360,6 +455,7 @@ impl Core {
     /// or removes goes on, or a full disk could never be emptied.
     fn go_on(&mut self, id: InstanceId, next: Next, durable: bool) -> Turn {
         let now_ms = self.now_ms;
+        let leave = self.slots.get(&id).map(|slot| self.leave(slot));
         let Some(slot) = self.slots.get_mut(&id) else {
             return Turn::Rest;
         };
@@ -374,12 +470,17 @@ impl Core {
                     slot.machine.finished(token, done, Some(&wish), now_ms);
                     return Turn::Again;
                 }
+                if verb == Verb::Start && leave != Some(Leave::Start) {
+                    // The lease ended while the record was written.
+                    slot.machine.put_off_start(token);
+                    return Turn::Again;
+                }
                 self.begin(id, verb, wish, token);
                 Turn::Rest
             }
             Next::Drop if durable => {
                 // It may have been listed again meanwhile.
-                let planned = plan(slot.wish.as_ref(), &slot.machine, now_ms);
+                let planned = plan(slot.wish.as_ref(), &slot.machine, Leave::Start, now_ms);
                 if planned.action != Some(Action::Forget) {
                     return Turn::Again;
                 }
@@ -403,6 +504,9 @@ impl Core {
         slot.fetch = (verb == Verb::Fetch).then_some(token);
         if let Desire::Running(spec) = &wish.desire {
             slot.image = Some(spec.image.clone());
+            if verb == Verb::Start {
+                slot.leased = spec.leased;
+            }
         }
         self.outputs.push(Output::Begin {
             instance: id,
@@ -422,7 +526,10 @@ impl Core {
         if !slot.is_durable() && !slot.has_failed() {
             return;
         }
-        let seen = report::observe(&slot.machine);
+        let mut seen = report::observe(&slot.machine);
+        if slot.waits_for_lease() && self.leave(slot) != Leave::Start {
+            seen.reason = "it starts when a leader grants this host a lease".to_owned();
+        }
         if self.view.instances.get(&id) != Some(&seen) {
             self.change(Change::Instance(id, Box::new(seen)));
         }

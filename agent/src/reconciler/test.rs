@@ -2,6 +2,8 @@
 //! what is reported. The agent is killed at every record and must come back to
 //! the same end. Time is tokio's paused clock: the stories take no real time.
 
+mod lease;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -20,6 +22,8 @@ use crate::driver::{
     Console, Driver, DriverError, GuestEnded, GuestExit, GuestSpec, ImageFiles, ImageSpec,
     Recovered, Run,
 };
+use crate::fencer::Deadline;
+use crate::host::clock::Clock;
 use crate::image::{self, Images};
 use crate::instance::{Desire, START_ATTEMPTS_MAX, Version, Wish};
 use crate::journal::Journal;
@@ -46,6 +50,7 @@ struct Inside {
     verbs_left: Option<usize>,
     ended: Option<mpsc::Sender<GuestEnded>>,
     pinned: BTreeSet<String>,
+    clock: Option<Clock>,
 }
 
 impl Host {
@@ -209,7 +214,13 @@ impl Agent {
     async fn start(host: &Host, dir: &Path) -> Self {
         let journal = Journal::open(dir).expect("journal");
         let driver = Arc::new(host.clone());
-        let started = Reconciler::recover(driver.clone(), driver, journal).await;
+        let deadline = Deadline::open(dir, "boot").expect("deadline");
+        // One clock for all lives, as a host has it.
+        let clock = *host
+            .inside()
+            .clock
+            .get_or_insert_with(|| Clock::Tokio(tokio::time::Instant::now()));
+        let started = Reconciler::recover(driver.clone(), driver, journal, deadline, clock).await;
         let (reconciler, view) = started.expect("recovered");
         let (events, queue) = mpsc::channel(16);
         Self {

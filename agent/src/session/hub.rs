@@ -16,6 +16,7 @@ use super::roster::Roster;
 use super::rules::{Leadership, LinkId, RevisionGate};
 use crate::convert;
 use crate::instance::Wish;
+use crate::lease::{Held, Lease};
 use crate::report::{Outbox, View};
 
 /// How often [`HubInput::Tick`] must come: claims grow steady, reports and
@@ -49,6 +50,8 @@ pub enum HubOutput {
         /// How often this node had been fenced when the list was read.
         fence_epoch: u64,
     },
+    /// The obeyed leader granted a lease, for the reconciler.
+    Lease(Held),
     /// The leader has committed that these were found dead.
     Told(Vec<InstanceId>),
     /// Remember the term that is obeyed. That this failed changes nothing: the
@@ -69,6 +72,7 @@ pub struct Hub {
     view: View,
     /// Numbers all proofs of life of this agent's life, over all links.
     beats: u64,
+    lease: Lease,
     outputs: Vec<HubOutput>,
 }
 
@@ -97,6 +101,7 @@ impl Hub {
             roster,
             view,
             beats: 0,
+            lease: Lease::default(),
             outputs: Vec::new(),
         }
     }
@@ -150,6 +155,7 @@ impl Hub {
         self.leadership.closed(link);
         if self.leader == Some(link) {
             self.leader = None;
+            self.lease.obey_another();
         }
     }
 
@@ -172,6 +178,14 @@ impl Hub {
                     self.outputs.push(HubOutput::Told(told_dead));
                 }
             }
+            Message::HeartbeatAck(ack) if leads => {
+                if let Some(grant) = ack.lease {
+                    let (fence_epoch, duration_ms) = (grant.fence_epoch, grant.duration_ms);
+                    if self.lease.granted(ack.sequence, fence_epoch, duration_ms) {
+                        self.outputs.extend(self.lease.held().map(HubOutput::Lease));
+                    }
+                }
+            }
             // An ack of a former leader proves nothing; streams are the link's.
             Message::ReportAck(_) | Message::HeartbeatAck(_) | Message::OpenStream(_) => {}
         }
@@ -186,6 +200,7 @@ impl Hub {
         let term = self.leadership.obeyed_term();
         if term != before {
             self.outputs.push(HubOutput::NoteTerm(term));
+            self.lease.obey_another();
             if term < before {
                 tracing::warn!(
                     term,
@@ -199,6 +214,7 @@ impl Hub {
             return;
         }
         self.leader = leader;
+        self.lease.obey_another();
         self.outbox.restart();
         let Some(link) = leader else {
             tracing::warn!("no leader: guests go on as they are");
@@ -228,7 +244,7 @@ impl Hub {
         }
         self.outputs.push(HubOutput::Obey {
             wishes,
-            fence_epoch: 0,
+            fence_epoch: desired.fence_epoch,
         });
     }
 
@@ -257,6 +273,9 @@ impl Hub {
             };
             self.beats += 1;
             let sequence = self.beats;
+            if self.leader == Some(*link) {
+                self.lease.sent(sequence, now_ms);
+            }
             let beat = agent_message::Message::Heartbeat(Heartbeat { sequence });
             self.outputs.push(HubOutput::Send(*link, message(beat)));
         }

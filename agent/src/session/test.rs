@@ -1,5 +1,7 @@
 //! The hub as it meets controllers: who is obeyed, what is reported to whom.
 
+mod lease;
+
 use nube_proto::agent::v1::controller_message::Message;
 use nube_proto::agent::v1::{
     Desired, DesiredInstance, Leadership as Said, ObservedInstance, Report, ReportAck,
@@ -15,6 +17,8 @@ struct Controller {
     /// Reports alone; proofs of life are counted.
     heard: mpsc::UnboundedReceiver<Report>,
     beats: watch::Receiver<u64>,
+    /// The sequence of the newest.
+    newest: watch::Receiver<u64>,
 }
 
 impl Controller {
@@ -22,13 +26,17 @@ impl Controller {
         let (up, mut queue) = mpsc::channel::<AgentMessage>(64);
         let (reports, heard) = mpsc::unbounded_channel();
         let (count, beats) = watch::channel(0);
+        let (sequence, newest) = watch::channel(0);
         tokio::spawn(async move {
             while let Some(message) = queue.recv().await {
                 match message.message {
                     Some(agent_message::Message::Report(report)) => {
                         reports.send(report).expect("the test listens");
                     }
-                    Some(agent_message::Message::Heartbeat(_)) => count.send_modify(|n| *n += 1),
+                    Some(agent_message::Message::Heartbeat(beat)) => {
+                        count.send_modify(|n| *n += 1);
+                        sequence.send_replace(beat.sequence);
+                    }
                     other => panic!("not for a controller: {other:?}"),
                 }
             }
@@ -39,6 +47,7 @@ impl Controller {
             to_hub: to_hub.clone(),
             heard,
             beats,
+            newest,
         }
     }
 
@@ -109,7 +118,15 @@ impl Rig {
         let (to_reconciler, events) = mpsc::channel(16);
         let (to_hub, for_hub) = mpsc::channel(16);
         let (roster, wanted) = Roster::new(vec!["seed:7000".to_owned()], Vec::new());
-        let hub = HubTask::new(7, obeyed_term, journal, roster, seen, to_reconciler);
+        let hub = HubTask::new(
+            7,
+            obeyed_term,
+            journal,
+            roster,
+            seen,
+            to_reconciler,
+            Clock::Tokio(tokio::time::Instant::now()),
+        );
         tokio::spawn(hub.run(for_hub));
         Self {
             to_hub,

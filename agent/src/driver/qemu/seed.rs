@@ -170,6 +170,7 @@ mod test {
             authorized_keys: vec!["ssh-ed25519 AAAA a\"b\nssh-rsa injected".to_owned()],
             user_data: b"#!/bin/sh\necho '\0'\n".to_vec(),
             ssh_host_private_key: "-----BEGIN\nabc\n-----END\n".to_owned(),
+            leased: false,
         }
     }
 

@@ -117,6 +117,7 @@ fn spec(number: u8, image: ImageSpec) -> GuestSpec {
         authorized_keys: vec!["ssh-ed25519 AAAA,file=/etc/shadow".to_owned()],
         user_data: Vec::new(),
         ssh_host_private_key: "-----BEGIN OPENSSH PRIVATE KEY-----\n".to_owned(),
+        leased: false,
     }
 }
 

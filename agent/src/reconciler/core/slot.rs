@@ -2,9 +2,9 @@
 
 use nube_types::InstanceId;
 
-use crate::driver::ImageSpec;
+use crate::driver::{GuestSpec, ImageSpec};
 use crate::instance::record::{Found, Record};
-use crate::instance::{Machine, Phase, Verb, Wish};
+use crate::instance::{Desire, Machine, Phase, Verb, Wish};
 
 /// One instance here and what is wanted of it.
 #[derive(Debug)]
@@ -13,6 +13,8 @@ pub struct Slot {
     pub wish: Option<Wish>,
     /// What is on disk.
     pub durable: Option<Record>,
+    /// It may run only under a lease; so it stays while it runs.
+    pub leased: bool,
     /// Needed even when no wish is known: the overlay of a stopped guest.
     pub image: Option<ImageSpec>,
     /// Look again at this time.
@@ -51,6 +53,7 @@ impl Slot {
             machine: Machine::new(id),
             wish: None,
             durable: None,
+            leased: false,
             image: None,
             wake_at_ms: None,
             fetch: None,
@@ -63,14 +66,15 @@ impl Slot {
         id: InstanceId,
         record: Option<Record>,
         found: Found,
-        image: Option<ImageSpec>,
+        spec: Option<Box<GuestSpec>>,
     ) -> Self {
         let durable = record.clone();
         let machine = Machine::recovered(id, record, found);
         Self {
             machine,
             durable,
-            image,
+            leased: spec.as_ref().is_some_and(|spec| spec.leased),
+            image: spec.map(|spec| spec.image),
             ..Self::new(id)
         }
     }
@@ -86,6 +90,29 @@ impl Slot {
 
     pub fn has_failed(&self) -> bool {
         matches!(self.machine.phase, Phase::Failed(_))
+    }
+
+    /// Whether the end of a lease concerns it.
+    pub fn may_be_fenced(&self) -> bool {
+        self.leased && (self.machine.is_on() || matches!(self.machine.phase, Phase::Starting(_)))
+    }
+
+    /// For a power cut that nobody wished.
+    pub fn nobodys_wish(&self) -> Wish {
+        Wish {
+            instance: self.machine.id,
+            version: self.machine.accepted,
+            desire: Desire::Stopped,
+            reboot_count: 0,
+            force: true,
+        }
+    }
+
+    /// Whether all is ready and only the lease is missing.
+    pub fn waits_for_lease(&self) -> bool {
+        let wished = self.wish.as_ref().map(|wish| &wish.desire);
+        let ready = matches!(self.machine.phase, Phase::Prepared { fresh: true });
+        ready && self.machine.busy.is_none() && matches!(wished, Some(Desire::Running(_)))
     }
 
     pub fn is_being_dropped(&self) -> bool {

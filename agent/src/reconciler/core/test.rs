@@ -1,5 +1,5 @@
 //! The laws of the core under random histories: slow and failing disks, steps
-//! that fail, guests that end, lists that come and go.
+//! that fail, guests that end, lists and leases that come and go.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,35 +9,41 @@ use nube_types::{InstanceId, PlacementEpoch};
 use proptest::prelude::*;
 
 use super::*;
-use crate::driver::GuestExit;
-use crate::instance::Version;
+use crate::driver::{GuestExit, GuestSpec};
 use crate::instance::record::Step;
+use crate::instance::{Ending, Version};
 use crate::plan::test::{run, spec};
 
 const INSTANCES: u64 = 3;
+/// This one may run only under a lease.
+const LEASED: InstanceId = InstanceId(3);
 
 /// One move of a history; small numbers choose among what is possible.
 #[derive(Debug, Clone)]
 enum Move {
-    List(Vec<(u64, u8)>),
+    List(Vec<(u64, u8)>, u64),
+    /// A grant of this fence for so long.
+    Lease(u64, u64),
     /// The oldest record under way is answered.
     Disk(bool),
     /// A step under way is answered.
     Verb(usize, bool),
     End(u64, bool),
     Told(u64),
-    Time(u64),
+    /// Time goes on; whether the fencer is faster than the agent.
+    Time(u64, bool),
 }
 
 fn moves() -> impl Strategy<Value = Vec<Move>> {
     let wishes = prop::collection::vec((1..=INSTANCES, 0..4_u8), 0..4);
     let one = prop_oneof![
-        2 => wishes.prop_map(Move::List),
+        2 => (wishes, 0..2_u64).prop_map(|(wishes, fence)| Move::List(wishes, fence)),
+        3 => (0..2_u64, 0..30_000_u64).prop_map(|(fence, ms)| Move::Lease(fence, ms)),
         8 => prop::bool::weighted(0.8).prop_map(Move::Disk),
         6 => (0..4_usize, prop::bool::weighted(0.8)).prop_map(|(n, ok)| Move::Verb(n, ok)),
         1 => (1..=INSTANCES, any::<bool>()).prop_map(|(n, off)| Move::End(n, off)),
         1 => (1..=INSTANCES).prop_map(Move::Told),
-        2 => (0..40_000_u64).prop_map(Move::Time),
+        3 => (0..40_000_u64, any::<bool>()).prop_map(|(ms, fast)| Move::Time(ms, fast)),
     ];
     prop::collection::vec(one, 1..120)
 }
@@ -54,6 +60,10 @@ struct World {
     runs: BTreeMap<InstanceId, u32>,
     next_pid: u32,
     view: View,
+    listed_fence: Option<u64>,
+    lease: Option<Held>,
+    /// When leased guests must end.
+    deadline_ms: u64,
     trace: Vec<Output>,
 }
 
@@ -75,6 +85,7 @@ impl World {
                     ..
                 } => self.verbs.push((instance, token, verb)),
                 Output::Show(change) => self.view.apply(change),
+                Output::Prolong { deadline_ms } => self.deadline_ms = deadline_ms,
                 Output::WakeAt(at_ms) => self.wakes_at_ms = Some(at_ms),
                 Output::AbortFetch(id) => self
                     .verbs
@@ -91,8 +102,19 @@ impl World {
         match output {
             Output::WriteRecord(record) => assert!(!waits(&record.instance)),
             Output::Forget(id) => assert!(!waits(id)),
+            Output::Prolong { deadline_ms } => {
+                let held = self.lease.expect("granted");
+                assert_eq!(Some(held.fence_epoch), self.listed_fence);
+                assert_eq!(held.stop_at_ms(), *deadline_ms);
+                assert!(*deadline_ms > self.deadline_ms);
+            }
             Output::Begin { instance, verb, .. } => {
                 assert!(!waits(instance), "begun before its record was answered");
+                if *instance == LEASED && *verb == Verb::Start {
+                    let held = self.lease.expect("granted");
+                    let fence = self.listed_fence.expect("listed");
+                    assert!(held.may_run(fence, self.now_ms) && self.deadline_ms > self.now_ms);
+                }
                 let step = self.disk.get(instance).map(|record| &record.step);
                 match verb {
                     Verb::Prepare => assert_eq!(step, Some(&Step::Preparing)),
@@ -109,6 +131,12 @@ impl World {
                             || seen.reason == "rebooting",
                         "{step:?}"
                     ),
+                    InstanceState::Stopped
+                        if matches!(step, Some(Step::Stopped(Ending::Fenced { told }))
+                        if seen.found_dead == *told) =>
+                    {
+                        panic!("an end by lease is found dead until the leader knows");
+                    }
                     InstanceState::Stopped => {
                         assert!(matches!(step, Some(Step::Stopped(_))), "{step:?}");
                     }
@@ -122,15 +150,30 @@ impl World {
 
     fn take(&mut self, core: &mut Core, step: &Move) {
         match step {
-            Move::List(chosen) => {
+            Move::List(chosen, fence_epoch) => {
+                self.listed_fence = Some(*fence_epoch);
+                if self
+                    .lease
+                    .is_some_and(|held| held.fence_epoch != *fence_epoch)
+                {
+                    self.deadline_ms = 0;
+                }
                 self.generation += 1;
                 let chosen: BTreeMap<_, _> = chosen.iter().copied().collect();
                 let wishes = chosen.iter().map(|(n, desire)| self.wish(*n, *desire));
                 let input = Input::Desired {
                     wishes: wishes.collect(),
-                    fence_epoch: 0,
+                    fence_epoch: *fence_epoch,
                 };
                 self.feed(core, input);
+            }
+            Move::Lease(fence_epoch, for_ms) => {
+                let held = Held {
+                    fence_epoch: *fence_epoch,
+                    ends_at_ms: self.now_ms + for_ms,
+                };
+                self.lease = Some(held);
+                self.feed(core, Input::Lease(held));
             }
             Move::Disk(durable) => {
                 if self.writing.is_empty() {
@@ -148,8 +191,11 @@ impl World {
             Move::Verb(n, worked) => self.verb(core, *n, *worked),
             Move::End(n, off) => self.end(core, InstanceId(*n), *off),
             Move::Told(n) => self.feed(core, Input::Told(vec![InstanceId(*n)])),
-            Move::Time(more_ms) => {
+            Move::Time(more_ms, fast) => {
                 self.now_ms += more_ms;
+                if *fast && self.now_ms >= self.deadline_ms {
+                    self.end(core, LEASED, false);
+                }
                 if self.wakes_at_ms.is_some_and(|at_ms| at_ms <= self.now_ms) {
                     self.feed(core, Input::Wake);
                 }
@@ -168,7 +214,10 @@ impl World {
             desire: match desire {
                 0 => Desire::Stopped,
                 1 => Desire::Deleted,
-                _ => Desire::Running(Arc::new(spec(instance, 1))),
+                _ => Desire::Running(Arc::new(GuestSpec {
+                    leased: instance == LEASED,
+                    ..spec(instance, 1)
+                })),
             },
             reboot_count: u64::from(desire == 3),
             force: false,
@@ -226,8 +275,11 @@ impl World {
                 self.take(core, &Move::Verb(0, true));
             } else if let Some(at_ms) = self.wakes_at_ms {
                 let more_ms = at_ms.saturating_sub(self.now_ms);
-                self.take(core, &Move::Time(more_ms));
+                self.take(core, &Move::Time(more_ms, false));
             } else {
+                // The core's last look was at or after the deadline.
+                let over = self.now_ms >= self.deadline_ms;
+                assert!(!over || !self.runs.contains_key(&LEASED));
                 return;
             }
         }
@@ -244,15 +296,15 @@ fn play(history: &[Move]) -> World {
     }
     world.come_to_rest(&mut core);
     let everything_goes = (1..=INSTANCES).map(|n| (n, 1)).collect();
-    world.take(&mut core, &Move::List(everything_goes));
+    world.take(&mut core, &Move::List(everything_goes, 0));
     world.come_to_rest(&mut core);
-    world.take(&mut core, &Move::List(Vec::new()));
+    world.take(&mut core, &Move::List(Vec::new(), 0));
     world.come_to_rest(&mut core);
     world
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    #![proptest_config(ProptestConfig::with_cases(200))]
 
     /// Record before step, record before show (see `World::check`), and in the
     /// end nothing is left of what was deleted.

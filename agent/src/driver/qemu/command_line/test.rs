@@ -42,6 +42,7 @@ fn spec() -> GuestSpec {
         authorized_keys: vec![format!("ssh-ed25519 AAAA {HOSTILE}")],
         user_data: HOSTILE.as_bytes().to_vec(),
         ssh_host_private_key: format!("key {HOSTILE}"),
+        leased: false,
     }
 }
 
