@@ -34,6 +34,13 @@ pub enum Command {
     /// Try KVM with a small guest and exit. Runs in a child of the agent,
     /// because a broken KVM hangs its process.
     KvmProbe,
+    /// End a leased guest when the lease of its host ends. Started beside the
+    /// guest by the agent, with the deadline as standard input.
+    #[command(hide = true)]
+    Fencer {
+        /// Of the guest, a child of this process.
+        pid: u32,
+    },
     /// Emulated hosts on this machine, for tests and quickstarts.
     #[command(subcommand)]
     Testbed(Testbed),

@@ -14,11 +14,11 @@
 
 mod deadline;
 mod process;
+#[cfg(test)]
+pub(crate) mod test;
 
 use std::ffi::OsString;
-use std::io;
 use std::os::fd::OwnedFd;
-use std::path::Path;
 
 pub use deadline::Deadline;
 pub use process::run;
@@ -34,14 +34,4 @@ pub struct Fencer {
     pub arguments: Vec<OsString>,
     /// For reading.
     pub deadline: OwnedFd,
-}
-
-impl Fencer {
-    /// One that follows the deadline in this file.
-    pub fn following(deadline: &Path) -> io::Result<Self> {
-        Ok(Self {
-            arguments: vec![SUBCOMMAND.into()],
-            deadline: std::fs::File::open(deadline)?.into(),
-        })
-    }
 }

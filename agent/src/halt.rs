@@ -30,6 +30,7 @@ pub async fn halt(config: &Config, netns: Option<String>) -> anyhow::Result<Vec<
         uid_base: config.uid_base,
         host_namespace: netns,
         closed: Vec::new(),
+        fence: None,
     })?;
     let mut ended = driver.ended();
     let (found, _unknown) = driver

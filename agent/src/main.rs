@@ -17,13 +17,16 @@ use nube_telemetry::trace::Exporter;
 use nube_agent::args::{Args, Command, Testbed};
 use nube_agent::config::Config;
 use nube_agent::log::FILTER;
-use nube_agent::{host, log, run};
+use nube_agent::{fencer, host, log, run};
 
 fn main() -> ExitCode {
     let args = Args::parse();
     if matches!(args.command, Command::KvmProbe) {
         // Before anything else: this process may hang and be killed.
         return host::accelerator::probe_child();
+    }
+    if let Command::Fencer { pid } = args.command {
+        return fencer::run(pid);
     }
     match execute(args.command, args.log_format) {
         Ok(()) => ExitCode::SUCCESS,
@@ -70,7 +73,8 @@ fn execute(command: Command, format: Format) -> anyhow::Result<()> {
             drop(lines());
             testbed(command)
         }
-        Command::KvmProbe => Ok(()),
+        // Both came before this.
+        Command::KvmProbe | Command::Fencer { .. } => Ok(()),
     }
 }
 

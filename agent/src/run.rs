@@ -15,9 +15,9 @@ use tokio::task::JoinSet;
 
 use crate::config::{self, Config, DriverKind};
 use crate::driver::Driver;
-use crate::driver::qemu::{QemuConfig, QemuDriver};
+use crate::driver::qemu::{Fence, QemuConfig, QemuDriver};
 use crate::driver::simulated::SimulatedDriver;
-use crate::fencer::Deadline;
+use crate::fencer::{self, Deadline};
 use crate::halt::halt;
 use crate::host::accelerator::{self, Accelerator, Answer};
 use crate::host::clean;
@@ -48,13 +48,15 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let _lock = lock(&config)?;
     let facts = Fingerprint::take(&config.data_dir, &config.qemu).await;
     let facts = facts.context("cannot look at this host")?;
+    let deadline = Deadline::open(&config.data_dir, &facts.boot_id);
+    let deadline = deadline.context("cannot open the deadline of leased guests")?;
     match config.driver {
         DriverKind::Simulated => {
             let answer = Answer {
                 accelerator: Accelerator::Tcg,
                 reason: "guests are simulated".to_owned(),
             };
-            serve(config, SimulatedDriver::new(), &facts, &answer).await
+            serve(config, SimulatedDriver::new(), &facts, &answer, deadline).await
         }
         DriverKind::Qemu => {
             let answer = choose_accelerator(&config, &facts).await?;
@@ -72,8 +74,12 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
                 // This process has entered it already, if there is one.
                 host_namespace: None,
                 closed: controller_addresses(&config).await?,
+                fence: Some(Fence {
+                    deadline: deadline.path().to_owned(),
+                    arguments: vec![fencer::SUBCOMMAND.into()],
+                }),
             })?;
-            serve(config, driver, &facts, &answer).await
+            serve(config, driver, &facts, &answer, deadline).await
         }
     }
 }
@@ -83,13 +89,12 @@ async fn serve<D: Driver>(
     driver: D,
     facts: &Fingerprint,
     answer: &Answer,
+    deadline: Deadline,
 ) -> anyhow::Result<()> {
     let tls = Tls::load(&config).context("cannot prove who this node is")?;
     let journal = Journal::open(&config.data_dir)?;
     let agent_epoch = journal.next_agent_epoch()?;
     let obeyed_term = journal.leader_term()?;
-    let deadline = Deadline::open(&config.data_dir, &facts.boot_id);
-    let deadline = deadline.context("cannot open the deadline of leased guests")?;
     let driver = Arc::new(driver);
     let controllers = Controllers::new();
     let images = Cache::open(

@@ -22,11 +22,12 @@ mod remove;
 mod seed;
 mod serial;
 mod socket;
-mod spawn;
+pub(crate) mod spawn;
 mod start;
 mod watch;
 
 use std::collections::{BTreeMap, HashMap};
+use std::ffi::OsString;
 use std::future::Future;
 use std::io;
 use std::net::{SocketAddr, SocketAddrV4};
@@ -76,6 +77,18 @@ pub struct QemuConfig {
     /// Where guests may not go, besides the networks that the host itself is
     /// in: controllers, underlay.
     pub closed: Vec<Prefix>,
+    /// Where leases of this host are prolonged; without it no leased guest
+    /// starts.
+    pub fence: Option<Fence>,
+}
+
+/// How leased guests are fenced.
+#[derive(Debug, Clone)]
+pub struct Fence {
+    /// See `fencer::Deadline`.
+    pub deadline: PathBuf,
+    /// Makes this program a fencer; the guest's pid follows.
+    pub arguments: Vec<OsString>,
 }
 
 /// Guests of one host.

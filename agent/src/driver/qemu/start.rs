@@ -15,6 +15,7 @@ use super::spawn::{Launch, Launched, launch};
 use super::watch::{self, Live};
 use super::{QemuDriver, Slot, complaints, overlay, seed, socket};
 use crate::driver::{DriverError, GuestSpec, Run};
+use crate::fencer::Fencer;
 use crate::host::accelerator::Accelerator;
 use crate::host::process::{self, Watched};
 
@@ -136,8 +137,23 @@ impl QemuDriver {
                 Accelerator::Kvm => kvm_group().map_err(fault("open /dev/kvm"))?,
                 Accelerator::Tcg => None,
             },
+            fencer: self.fencer(spec)?,
         };
         Ok((launch, kept))
+    }
+
+    /// What ends a leased guest with the lease of its host.
+    fn fencer(&self, spec: &GuestSpec) -> Result<Option<Fencer>, DriverError> {
+        if !spec.leased {
+            return Ok(None);
+        }
+        let unable = || DriverError::host("start fencer", "this agent was not told how");
+        let fence = self.config.fence.as_ref().ok_or_else(unable)?;
+        let deadline = File::open(&fence.deadline).map_err(fault("open deadline"))?;
+        Ok(Some(Fencer {
+            arguments: fence.arguments.clone(),
+            deadline: deadline.into(),
+        }))
     }
 
     /// Waits for the machine's first word. One that says none is ended: a start

@@ -15,6 +15,7 @@ use crate::host::scratch::Scratch;
 use crate::host::{clean, namespace, network};
 
 mod console;
+mod lease;
 
 const QEMU: &str = "/usr/bin/qemu-system-x86_64";
 /// A driver's configuration in an emulated host; gone with all in it at the
@@ -41,6 +42,7 @@ impl Bench {
             uid_base: scratch.uid_base,
             host_namespace: Some(scratch.host.namespace.clone()),
             closed: Vec::new(),
+            fence: None,
         };
         Some(Self {
             directory,
