@@ -11,7 +11,10 @@
 //! more comes of that instance until `Recorded` says how it went; so whoever
 //! runs this core cannot begin a step, or show a state, that is not durable.
 
+mod exchange;
+mod show;
 mod slot;
+mod terms;
 #[cfg(test)]
 mod test;
 
@@ -20,89 +23,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use nube_types::InstanceId;
 
 use crate::driver::{GuestEnded, GuestExit, Recovered};
-use crate::image;
 use crate::instance::record::{Found, Record};
 use crate::instance::{Desire, Done, Verb, Wish};
-use crate::lease::Held;
 use crate::plan::{Action, Leave, Plan, plan};
 use crate::report::{self, Change, View};
+pub use exchange::{Input, Output};
 use slot::{Next, Slot, Writing};
+use terms::Terms;
 
 /// A record that could not be written is tried again this soon.
 const RECORD_RETRY_MS: u64 = 1_000;
-
-/// What happened.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Input {
-    /// The first input of a life, once.
-    Started,
-    /// The leader's list, complete.
-    Desired {
-        /// One for each instance of this node.
-        wishes: Vec<Wish>,
-        /// How often this node had been fenced when the list was read.
-        fence_epoch: u64,
-    },
-    /// The obeyed leader granted a lease.
-    Lease(Held),
-    /// The leader has committed that these were found dead.
-    Told(Vec<InstanceId>),
-    /// A machine process is gone.
-    GuestEnded(GuestEnded),
-    /// A step that was begun has an answer.
-    VerbFinished {
-        /// Of this instance.
-        instance: InstanceId,
-        /// As in `Begin`.
-        token: u64,
-        /// What it says.
-        done: Done,
-    },
-    /// The answer to `WriteRecord` and `Forget`.
-    Recorded {
-        /// Of this instance.
-        instance: InstanceId,
-        /// False: it failed, and what was durable before still is.
-        durable: bool,
-    },
-    /// The time named by `WakeAt` has come. Harmless at any other time.
-    Wake,
-}
-
-/// What is to be done, in this order.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Output {
-    /// These files must stay in the cache; all others may go.
-    PinImages(BTreeSet<String>),
-    /// Make it durable, then say so with `Recorded`.
-    WriteRecord(Box<Record>),
-    /// Forget the record durably (absent is fine), then say so with `Recorded`.
-    Forget(InstanceId),
-    /// Leased guests may run until then: tell their fencers. Comes before what
-    /// it allows. A new life learns it with [`Core::with_deadline`].
-    Prolong {
-        /// On the clock that `now_ms` is of.
-        deadline_ms: u64,
-    },
-    /// The fetch of this instance is of no use any more.
-    AbortFetch(InstanceId),
-    /// Do this on the host and answer with `VerbFinished`.
-    Begin {
-        /// Of this instance.
-        instance: InstanceId,
-        /// Goes back with the answer.
-        token: u64,
-        /// The step.
-        verb: Verb,
-        /// The wish it serves.
-        wish: Box<Wish>,
-    },
-    /// The leader may be told.
-    Show(Change),
-    /// Say `Wake` at this time. Always the last output; without one there is
-    /// nothing to wait for. A newer one replaces it.
-    WakeAt(u64),
-}
 
 /// Decides for every machine of this host.
 #[derive(Debug)]
@@ -112,11 +42,7 @@ pub struct Core {
     unexplained: Vec<String>,
     /// Whether the leader's list has come.
     listed: bool,
-    /// Of the leader's list.
-    fence_epoch: u64,
-    lease: Option<Held>,
-    /// When leased guests are cut, here and by their fencers.
-    deadline_ms: u64,
+    terms: Terms,
     next_token: u64,
     /// As shown so far.
     view: View,
@@ -176,9 +102,7 @@ impl Core {
             slots,
             unexplained,
             listed: false,
-            fence_epoch: 0,
-            lease: None,
-            deadline_ms: 0,
+            terms: Terms::default(),
             next_token: 0,
             view,
             now_ms: 0,
@@ -191,7 +115,7 @@ impl Core {
     #[must_use]
     pub fn with_deadline(self, deadline_ms: u64) -> Self {
         Self {
-            deadline_ms,
+            terms: Terms::with_deadline(deadline_ms),
             ..self
         }
     }
@@ -215,7 +139,7 @@ impl Core {
                 fence_epoch,
             } => self.desired(wishes, fence_epoch),
             Input::Lease(held) => {
-                self.lease = Some(held);
+                self.terms.granted(held);
                 self.prolong();
                 self.settle_leased();
             }
@@ -229,9 +153,8 @@ impl Core {
             Input::Recorded { instance, durable } => self.recorded(instance, durable),
             Input::Wake => self.wake(),
         }
-        let deadline_ms = self.slots.values().any(Slot::may_be_fenced);
-        let deadline_ms = deadline_ms.then_some(self.deadline_ms);
-        let deadline_ms = deadline_ms.filter(|deadline_ms| *deadline_ms > now_ms);
+        let fenced = self.slots.values().any(Slot::may_be_fenced);
+        let deadline_ms = self.terms.ends_at_ms(now_ms).filter(|_| fenced);
         let wakes = self.slots.values().filter_map(|slot| slot.wake_at_ms);
         let next = wakes.chain(deadline_ms).min();
         self.outputs.extend(next.map(Output::WakeAt));
@@ -240,15 +163,7 @@ impl Core {
 
     fn desired(&mut self, wishes: Vec<Wish>, fence_epoch: u64) {
         self.listed = true;
-        self.fence_epoch = fence_epoch;
-        if self
-            .lease
-            .is_some_and(|held| held.fence_epoch != fence_epoch)
-        {
-            // A fence stands between the lease and this list: what the lease
-            // let run may run elsewhere by now.
-            self.deadline_ms = 0;
-        }
+        self.terms.listed(fence_epoch);
         let listed: BTreeSet<_> = wishes.iter().map(|wish| wish.instance).collect();
         for wish in wishes {
             let id = wish.instance;
@@ -285,7 +200,7 @@ impl Core {
     fn guest_ended(&mut self, ended: GuestEnded) {
         if let Some(slot) = self.slots.get_mut(&ended.instance) {
             let crashed = matches!(ended.exit, GuestExit::Crashed(_));
-            if crashed && slot.leased && self.now_ms >= self.deadline_ms {
+            if crashed && slot.leased && self.terms.is_over(self.now_ms) {
                 slot.machine.ended_by_fencer(&ended.run);
             } else {
                 slot.machine.ended(&ended.run, ended.exit);
@@ -306,7 +221,7 @@ impl Core {
     }
 
     fn wake(&mut self) {
-        let (now_ms, over) = (self.now_ms, self.now_ms >= self.deadline_ms);
+        let (now_ms, over) = (self.now_ms, self.terms.is_over(self.now_ms));
         self.settle_those(|slot| {
             let due = slot.wake_at_ms.is_some_and(|at_ms| at_ms <= now_ms);
             due || over && slot.may_be_fenced()
@@ -327,31 +242,20 @@ impl Core {
         ids.into_iter().for_each(|id| self.settle(id));
     }
 
-    /// Lets leased guests run as long as the lease does; one of another fence
-    /// than the list's prolongs nothing. Without such guests nobody asks.
+    /// Lets leased guests run as long as the lease does. Without any nobody asks.
     fn prolong(&mut self) {
-        let fits = |held: &Held| self.listed && held.fence_epoch == self.fence_epoch;
-        let Some(held) = self.lease.filter(fits) else {
-            return;
-        };
-        let deadline_ms = held.stop_at_ms();
-        if deadline_ms > self.deadline_ms && self.slots.values().any(|slot| slot.leased) {
-            self.deadline_ms = deadline_ms;
+        if self.slots.values().any(|slot| slot.leased)
+            && let Some(deadline_ms) = self.terms.prolong()
+        {
             self.outputs.push(Output::Prolong { deadline_ms });
         }
     }
 
-    /// What an instance may do now. A start rests on the lease itself, and on
-    /// fencers that know of it.
+    /// What an instance may do now.
     fn leave(&self, slot: &Slot) -> Leave {
-        let (listed, now_ms) = (self.listed, self.now_ms);
-        let fits = |held: Held| listed && held.may_run(self.fence_epoch, now_ms);
-        if !slot.leased || self.lease.is_some_and(fits) {
-            Leave::Start
-        } else if now_ms < self.deadline_ms {
-            Leave::RunOn
-        } else {
-            Leave::Stop
+        match slot.leased {
+            true => self.terms.leave(self.now_ms),
+            false => Leave::Start,
         }
     }
 
@@ -514,57 +418,5 @@ impl Core {
             verb,
             wish: Box::new(wish),
         });
-    }
-
-    /// Shows a machine as it is, if the disk knows it so. A failure is shown in
-    /// any case: that the disk is full must be said, and a crash that forgets a
-    /// failure only means one more try.
-    fn show(&mut self, id: InstanceId) {
-        let Some(slot) = self.slots.get(&id) else {
-            return;
-        };
-        if !slot.is_durable() && !slot.has_failed() {
-            return;
-        }
-        let mut seen = report::observe(&slot.machine);
-        if slot.waits_for_lease() && self.leave(slot) != Leave::Start {
-            seen.reason = "it starts when a leader grants this host a lease".to_owned();
-        }
-        if self.view.instances.get(&id) != Some(&seen) {
-            self.change(Change::Instance(id, Box::new(seen)));
-        }
-    }
-
-    fn show_unknown(&mut self) {
-        let mut unknown = self.unexplained.clone();
-        let quarantined = |slot: &&Slot| slot.wish.is_none() && !slot.is_being_dropped();
-        unknown.extend(self.slots.values().filter(quarantined).map(|slot| {
-            format!(
-                "instance {} is not in the controllers' list; it is left alone",
-                slot.machine.id
-            )
-        }));
-        if self.view.unknown != unknown {
-            self.change(Change::Unknown(unknown));
-        }
-    }
-
-    fn change(&mut self, change: Change) {
-        self.view.apply(change.clone());
-        self.outputs.push(Output::Show(change));
-    }
-
-    fn pin_images(&mut self) {
-        let mut pinned = BTreeSet::new();
-        for slot in self.slots.values() {
-            let wished = slot.wish.as_ref().and_then(|wish| match &wish.desire {
-                Desire::Running(spec) => Some(&spec.image),
-                _ => None,
-            });
-            for image in slot.image.iter().chain(wished) {
-                pinned.extend(image::digests(image).cloned());
-            }
-        }
-        self.outputs.push(Output::PinImages(pinned));
     }
 }

@@ -12,6 +12,7 @@ use super::*;
 use crate::driver::{GuestExit, GuestSpec};
 use crate::instance::record::Step;
 use crate::instance::{Ending, Version};
+use crate::lease::Held;
 use crate::plan::test::{run, spec};
 
 const INSTANCES: u64 = 3;

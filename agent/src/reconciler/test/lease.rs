@@ -119,9 +119,13 @@ async fn the_end_of_the_lease_cuts_it_and_a_new_one_starts_it_again() {
 
 #[tokio::test(start_paused = true)]
 async fn others_run_on_without_any_lease() {
-    let (_dir, host, agent) = launched().await;
-    agent.rest().await;
+    let (dir, host, agent) = launched().await;
+    tokio::time::sleep(Duration::from_secs(3600)).await;
+    agent.kill().await;
+    let agent = Agent::start(&host, dir.path()).await;
+    tokio::time::sleep(Duration::from_secs(3600)).await;
     assert_eq!((host.pid(), host.count("cut")), (Some(1), 0));
+    assert_eq!(agent.sees().state(), State::Running);
 }
 
 #[tokio::test(start_paused = true)]
