@@ -321,3 +321,24 @@ proptest! {
         prop_assert_eq!(play(&history).trace, play(&history).trace);
     }
 }
+
+/// The fencer is faster than the agent: seen from here the guest just died.
+#[test]
+fn an_end_after_the_deadline_is_the_fencers_work() {
+    for (early_ms, state) in [(0, InstanceState::Stopped), (1, InstanceState::Failed)] {
+        let mut core = Core::recover(BTreeMap::new(), Vec::new(), Vec::new());
+        let mut world = World::default();
+        world.take(&mut core, &Move::Lease(0, 10_000));
+        world.take(&mut core, &Move::List(vec![(LEASED.0, 2)], 0));
+        while !world.runs.contains_key(&LEASED) || !world.writing.is_empty() {
+            world.take(&mut core, &Move::Disk(true));
+            world.take(&mut core, &Move::Verb(0, true));
+        }
+        world.now_ms = world.deadline_ms - early_ms;
+        world.end(&mut core, LEASED, false);
+        world.take(&mut core, &Move::Disk(true));
+        let seen = &core.view().instances[&LEASED];
+        assert_eq!(seen.state(), state);
+        assert_eq!(seen.found_dead, early_ms == 0);
+    }
+}
