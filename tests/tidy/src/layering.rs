@@ -140,7 +140,7 @@ pub const ROOMS: &[Room] = &[
     },
     Room {
         package: "nube-cluster-tests",
-        may_know: &["nube-types", "nube-proto", "nube-tls", "nube-harness"],
+        may_know: &["nube-types", "nube-proto", "nube-tls", "nube-harness", "nube-history"],
         must_not_reach: NO_REPLICA,
     },
     Room {
@@ -159,8 +159,15 @@ pub const ROOMS: &[Room] = &[
             "nube-consensus",
             "nube-agent",
             "nube-controller",
+            "nube-history",
         ],
         must_not_reach: &[],
+    },
+    Room {
+        // The judges: no I/O, and nothing of what they judge.
+        package: "nube-history",
+        may_know: &[],
+        must_not_reach: IMPURE,
     },
     Room {
         package: "nube-tidy",
