@@ -31,10 +31,8 @@ pub struct Ack {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EffectError {
     /// Two effects.
-    #[error("request {request} took effect twice: {first:?} and {second:?}")]
+    #[error("one request took effect twice: {first:?} and {second:?}")]
     Twice {
-        /// The request's id.
-        request: String,
         /// One effect.
         first: Effect,
         /// Another one.
@@ -64,7 +62,6 @@ pub fn check(effects: &[Effect], acks: &[Ack]) -> Result<(), EffectError> {
     for effect in effects {
         if let Some(first) = happened.insert(&effect.request, effect) {
             return Err(EffectError::Twice {
-                request: effect.request.clone(),
                 first: first.clone(),
                 second: effect.clone(),
             });

@@ -60,6 +60,9 @@ pub trait Model {
 /// The events of one history.
 pub type Events<M> = [Event<<M as Model>::Op, <M as Model>::Outcome>];
 
+/// One key's part of it, in order of calls.
+type History<'a, M> = Vec<&'a Event<<M as Model>::Op, <M as Model>::Outcome>>;
+
 /// No order explains these answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
@@ -102,11 +105,11 @@ impl std::error::Error for Violation {}
 /// # Errors
 /// The shortest bad prefix of a key, shrunk.
 pub fn check<M: Model>(model: &M, events: &Events<M>) -> Result<(), Violation> {
-    let mut keys: BTreeMap<M::Key, Vec<&Event<M::Op, M::Outcome>>> = BTreeMap::new();
+    let mut keys: BTreeMap<M::Key, History<'_, M>> = BTreeMap::new();
     for event in events {
         keys.entry(model.key(&event.op)).or_default().push(event);
     }
-    let mut worst: Option<(search::Dead<M>, M::Key, Vec<_>)> = None;
+    let mut worst: Option<(search::Dead<M>, M::Key, History<'_, M>)> = None;
     for (key, mut history) in keys {
         history.sort_by_key(|event| event.called_at);
         if let Err(dead) = search::run(model, &key, &history)
