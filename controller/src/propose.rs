@@ -144,14 +144,36 @@ impl Proposer {
 
     /// Appends on this controller, if it leads. The leader's clock is the one
     /// that counts, and its ears are.
-    pub async fn append(&self, mut envelope: Envelope) -> Result<Committed, ProposeError> {
+    pub async fn append(&self, envelope: Envelope) -> Result<Committed, ProposeError> {
+        self.append_when(None, envelope).await
+    }
+
+    /// The same, only while it leads in this term: what a leader decided by what
+    /// it heard and granted must not be proposed by the leader of another term,
+    /// even if that is the same member.
+    pub async fn append_in(
+        &self,
+        term: u64,
+        envelope: Envelope,
+    ) -> Result<Committed, ProposeError> {
+        self.append_when(Some(term), envelope).await
+    }
+
+    async fn append_when(
+        &self,
+        term: Option<u64>,
+        mut envelope: Envelope,
+    ) -> Result<Committed, ProposeError> {
         envelope.at = clock::now();
         if let Command::RemoveMember(command) = &mut envelope.command {
             (command.voters, command.silent) = self.listen().await;
         }
         let begun = Instant::now();
-        let proposed = self.raft.propose(codec::encode_envelope(&envelope).into());
-        let answer = proposed.await;
+        let bytes = codec::encode_envelope(&envelope).into();
+        let answer = match term {
+            Some(term) => self.raft.propose_in(term, bytes).await,
+            None => self.raft.propose(bytes).await,
+        };
         let result = match &answer {
             Ok(applied) if matches!(applied.reply, Outcome::Refused(_)) => "refused",
             Ok(_) => "committed",

@@ -241,7 +241,9 @@ impl<S: StateMachine> Driver<S> {
         for (from, bytes) in taken.messages {
             self.core.step(Input::Message { from, bytes });
         }
-        let proposals = self.callers.admit_proposals(taken.proposals);
+        // Messages went in before: this is the term that the proposals will have.
+        let leads_in = self.core.leads_in();
+        let proposals = self.callers.admit_proposals(taken.proposals, leads_in);
         if !proposals.is_empty() {
             self.core.step(Input::Propose(proposals));
         }

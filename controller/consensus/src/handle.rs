@@ -83,6 +83,20 @@ impl<R: Send + 'static> Handle<R> {
     /// There is no timeout: without a quorum it waits until leadership is lost (about one election
     /// timeout). Callers with a deadline put their own around it and treat it as unknown outcome.
     pub async fn propose(&self, data: Bytes) -> Result<Applied<R>, ProposeError> {
+        self.propose_when(None, data).await
+    }
+
+    /// The same, only while this member leads in `term`: for what was decided by what a leader of
+    /// that term knows. Lost and regained leadership in between refuses it.
+    pub async fn propose_in(&self, term: u64, data: Bytes) -> Result<Applied<R>, ProposeError> {
+        self.propose_when(Some(term), data).await
+    }
+
+    async fn propose_when(
+        &self,
+        term: Option<u64>,
+        data: Bytes,
+    ) -> Result<Applied<R>, ProposeError> {
         let limit = self.shared.max_entry_bytes;
         if data.is_empty() || data.len() > limit {
             return Err(ProposeError::BadSize {
@@ -96,7 +110,7 @@ impl<R: Send + 'static> Handle<R> {
         let (reply, answer) = oneshot::channel();
         self.shared
             .inbox
-            .proposal(Proposal { data, reply })
+            .proposal(Proposal { data, term, reply })
             .map_err(|full| match full {
                 Full::Overloaded => ProposeError::Overloaded,
                 Full::Stopped => ProposeError::Stopped,

@@ -22,6 +22,8 @@ use crate::storage::SnapshotFile;
 /// A proposal and who waits for it.
 pub(crate) struct Proposal<R> {
     pub(crate) data: Bytes,
+    /// Only as the leader of this term.
+    pub(crate) term: Option<u64>,
     pub(crate) reply: oneshot::Sender<Result<Applied<R>, ProposeError>>,
 }
 
@@ -259,6 +261,7 @@ mod test {
     fn proposal(bytes: usize) -> Proposal<()> {
         Proposal {
             data: Bytes::from(vec![0; bytes]),
+            term: None,
             reply: oneshot::channel().0,
         }
     }

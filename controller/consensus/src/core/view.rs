@@ -41,6 +41,13 @@ impl Core {
         })
     }
 
+    /// The term in which this member leads.
+    #[must_use]
+    pub fn leads_in(&self) -> Option<u64> {
+        let raft = &self.raw.raft;
+        (raft.state == StateRole::Leader).then_some(raft.term)
+    }
+
     /// The picture of this member; what only the outside knows is left at its default.
     #[must_use]
     pub fn status(&self) -> Status {

@@ -49,9 +49,17 @@ impl<R> Callers<R> {
 
     /// Gives tickets to proposals as long as not too many are open; the rest is refused at once
     /// (invariant F5: without a quorum nothing else would bound them).
-    pub(super) fn admit_proposals(&mut self, proposals: Vec<Proposal<R>>) -> Vec<(Ticket, Bytes)> {
+    pub(super) fn admit_proposals(
+        &mut self,
+        proposals: Vec<Proposal<R>>,
+        leads_in: Option<u64>,
+    ) -> Vec<(Ticket, Bytes)> {
         let mut admitted = Vec::with_capacity(proposals.len());
-        for Proposal { data, reply } in proposals {
+        for Proposal { data, term, reply } in proposals {
+            if term.is_some() && term != leads_in {
+                let _ = reply.send(Err(ProposeError::NotLeader { leader: None }));
+                continue;
+            }
             if self.proposals.len() >= self.proposals_max {
                 let _ = reply.send(Err(ProposeError::Overloaded));
                 continue;
