@@ -229,7 +229,7 @@ impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: ", self.word())?;
         match self {
-            Self::NotReady => f.write_str("its agent is not connected"),
+            Self::NotReady => f.write_str("its agent is not connected, or has to clean up first"),
             Self::Drained => f.write_str("the operator takes it out of service"),
             Self::Zone { wanted, host } => write!(f, "needs {wanted}, is in {host}"),
             Self::Driver { wanted, host } => write!(f, "needs {wanted}, has {host}"),

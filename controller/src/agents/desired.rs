@@ -2,7 +2,7 @@
 //! else: only the host that runs a guest gets its host key and user-data.
 
 use nube_proto::agent::v1::{Desired, DesiredInstance, InstanceSpec, Port};
-use nube_state::{DesiredState, Instance, State};
+use nube_state::{DesiredState, Eviction, Instance, State};
 use nube_types::NodeId;
 
 use crate::api::convert;
@@ -15,14 +15,26 @@ const MTU: u32 = 1450;
 /// Everything this node should have.
 #[must_use]
 pub fn of_node(state: &State, secret: &Secret, node: NodeId) -> Desired {
-    let instances = state
-        .instances_on(node)
-        .map(|i| instance(state, secret, i))
-        .collect();
+    let instances = state.instances_on(node).map(|i| instance(state, secret, i));
+    let known = state.nodes.get(&node);
     Desired {
         revision: state.index,
-        instances,
-        fence_epoch: 0,
+        instances: instances
+            .chain(state.evictions_on(node).map(eviction))
+            .collect(),
+        fence_epoch: known.map_or(0, |node| node.fence_epoch),
+    }
+}
+
+/// What left this node has to go, disk and all.
+fn eviction(eviction: &Eviction) -> DesiredInstance {
+    DesiredInstance {
+        instance_id: eviction.instance.to_string(),
+        placement_epoch: eviction.epoch.0,
+        generation: eviction.generation,
+        state: convert::desired(DesiredState::Deleted).into(),
+        force: true,
+        ..DesiredInstance::default()
     }
 }
 
@@ -39,7 +51,7 @@ fn instance(state: &State, secret: &Secret, instance: &Instance) -> DesiredInsta
         reboot_count: instance.reboot_count,
         force: instance.force,
         spec,
-        on_host_failure: nube_proto::v1::HostFailurePolicy::Keep.into(),
+        on_host_failure: convert::host_failure(instance.on_host_failure).into(),
     }
 }
 

@@ -8,7 +8,7 @@
 //!   arrived (see `Talk`), so no lease of an older leader begins after a newer one
 //!   became ready;
 //! - from the decision to fence a host on, it gets no grant until the fence is
-//!   committed or refused.
+//!   committed or refused, and none for an older fence ever after.
 
 use std::collections::BTreeMap;
 
@@ -29,8 +29,17 @@ pub struct Leases {
     /// The term this member leads in, and since when.
     leading: Option<(u64, u64)>,
     granted_ms: BTreeMap<NodeId, u64>,
-    /// Fences under way, with the epoch that they will have.
-    pending: BTreeMap<NodeId, u64>,
+    fences: BTreeMap<NodeId, Fence>,
+}
+
+/// What this leader did about a host's fence.
+#[derive(Debug, Default)]
+struct Fence {
+    /// The newest that it knows to be committed: who grants for an older one
+    /// looks at an old view.
+    committed: u64,
+    /// Decided on; nobody can tell yet what became of it.
+    pending: Option<u64>,
 }
 
 impl Leases {
@@ -66,10 +75,15 @@ impl Leases {
             return None;
         }
         self.lead(Some(term), now_ms);
-        match self.pending.get(&node) {
-            Some(pending) if *pending > fence_epoch => return None,
-            Some(_) => self.fence_ended(node),
-            None => {}
+        if let Some(fence) = self.fences.get_mut(&node) {
+            let needed = fence.pending.unwrap_or_default().max(fence.committed);
+            if fence_epoch < needed {
+                return None;
+            }
+            *fence = Fence {
+                committed: fence_epoch,
+                pending: None,
+            };
         }
         self.granted_ms.insert(node, now_ms);
         Some(Grant { fence_epoch })
@@ -87,19 +101,30 @@ impl Leases {
 
     /// Decides to fence: from here on the host gets no grant. The fence's epoch;
     /// `None` while a lease may be in force.
-    pub fn begin_fence(&mut self, node: NodeId, fence_epoch: u64, now_ms: u64) -> Option<u64> {
-        if !self.is_over(node, now_ms) {
+    pub fn begin_fence(
+        &mut self,
+        node: NodeId,
+        term: u64,
+        fence_epoch: u64,
+        now_ms: u64,
+    ) -> Option<u64> {
+        let leads = self.leading.is_some_and(|(leading, _)| leading == term);
+        if !leads || !self.is_over(node, now_ms) {
             return None;
         }
         let next = fence_epoch + 1;
-        self.pending.insert(node, next);
+        self.fences.entry(node).or_default().pending = Some(next);
         Some(next)
     }
 
-    /// The fence was committed, refused, or certainly never proposed. When nobody
-    /// can tell what became of it, it stays pending as long as the term.
-    pub fn fence_ended(&mut self, node: NodeId) {
-        self.pending.remove(&node);
+    /// The fence that [`Leases::begin_fence`] decided on was committed, refused, or
+    /// never proposed: the host's fence is this one now. Not to be called while
+    /// nobody can tell: it stays pending then, as long as the term.
+    pub fn fence_settled(&mut self, node: NodeId, fence_epoch: u64) {
+        if let Some(fence) = self.fences.get_mut(&node) {
+            fence.committed = fence.committed.max(fence_epoch);
+            fence.pending = None;
+        }
     }
 }
 
@@ -152,26 +177,43 @@ mod test {
     #[test]
     fn a_pending_fence_grants_nothing_until_it_is_committed_or_refused() {
         let mut leases = leading(0);
-        assert_eq!(leases.begin_fence(NODE, 0, LEASE_WAIT_MS - 1), None);
-        assert_eq!(leases.begin_fence(NODE, 0, LEASE_WAIT_MS), Some(1));
+        assert_eq!(leases.begin_fence(NODE, 3, 0, LEASE_WAIT_MS - 1), None);
+        assert_eq!(leases.begin_fence(NODE, 3, 0, LEASE_WAIT_MS), Some(1));
         let now_ms = LEASE_WAIT_MS + 1;
         assert_eq!(leases.grant(NODE, 3, 0, now_ms), None);
         assert!(leases.grant(OTHER, 3, 0, now_ms).is_some());
         assert!(leases.is_over(NODE, now_ms), "nothing was granted");
         assert!(leases.grant(NODE, 3, 1, now_ms).is_some(), "committed");
-        assert_eq!(leases.begin_fence(NODE, 1, now_ms + LEASE_WAIT_MS), Some(2));
-        leases.fence_ended(NODE);
+        assert_eq!(
+            leases.begin_fence(NODE, 3, 1, now_ms + LEASE_WAIT_MS),
+            Some(2)
+        );
+        assert_eq!(leases.grant(NODE, 3, 1, now_ms + LEASE_WAIT_MS), None);
+        leases.fence_settled(NODE, 1);
         let refused = leases.grant(NODE, 3, 1, now_ms + LEASE_WAIT_MS);
         assert!(refused.is_some());
     }
 
     #[test]
+    fn nobody_is_granted_anything_on_a_view_from_before_the_fence() {
+        let mut leases = leading(0);
+        assert_eq!(leases.begin_fence(NODE, 3, 4, LEASE_WAIT_MS), Some(5));
+        leases.fence_settled(NODE, 5);
+        assert_eq!(leases.grant(NODE, 3, 4, LEASE_WAIT_MS), None);
+        assert!(leases.grant(NODE, 3, 5, LEASE_WAIT_MS).is_some());
+        assert_eq!(leases.begin_fence(NODE, 3, 5, LEASE_WAIT_MS * 2), Some(6));
+        leases.fence_settled(NODE, 5);
+        assert_eq!(leases.grant(NODE, 3, 4, LEASE_WAIT_MS * 2), None);
+    }
+
+    #[test]
     fn a_lost_leadership_forgets_fences_and_begins_to_wait_anew() {
         let mut leases = leading(0);
-        assert_eq!(leases.begin_fence(NODE, 0, LEASE_WAIT_MS), Some(1));
+        assert_eq!(leases.begin_fence(NODE, 3, 0, LEASE_WAIT_MS), Some(1));
         assert!(leases.grant(NODE, 5, 0, LEASE_WAIT_MS).is_some());
         assert_eq!(leases.grant(NODE, 4, 0, LEASE_WAIT_MS), None);
-        assert_eq!(leases.begin_fence(NODE, 0, LEASE_WAIT_MS * 2 - 1), None);
-        assert_eq!(leases.begin_fence(NODE, 0, LEASE_WAIT_MS * 2), Some(1));
+        assert_eq!(leases.begin_fence(NODE, 5, 0, LEASE_WAIT_MS * 2 - 1), None);
+        assert_eq!(leases.begin_fence(NODE, 3, 0, LEASE_WAIT_MS * 2), None);
+        assert_eq!(leases.begin_fence(NODE, 5, 0, LEASE_WAIT_MS * 2), Some(1));
     }
 }

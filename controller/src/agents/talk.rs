@@ -157,11 +157,17 @@ impl Talk {
                 leases,
                 now_ms,
             } => {
-                // The caller holds the leases of all sessions: nothing more here.
+                // First the list that the lease belongs to: what it grants was
+                // decided on this view.
+                self.look(sight, out)?;
                 self.confirmed(sight, confirmed, leases, now_ms, out);
                 return Ok(());
             }
         }
+        self.look(sight, out)
+    }
+
+    fn look(&mut self, sight: Sight<'_>, out: &mut Vec<Output>) -> Result<(), Status> {
         self.tell_leadership(sight, out);
         if sight.leads() {
             self.go_on(sight, out)?;
@@ -223,8 +229,12 @@ impl Talk {
         // A ReadIndex is answered on followers, too, by another leader: it speaks
         // of this one's leadership only if that stands in the same term.
         let led = confirmed && sight.leads() && sight.term == term;
-        let node = sight.state.nodes.get(&self.node).filter(|_| led);
-        let grant = node.and_then(|_| leases.grant(self.node, term, 0, now_ms));
+        let told = self.told_wish == Some(self.wish_now(sight));
+        // A host that is committed silent may be fenced or replaced at any entry:
+        // it is heard first. A view on which it answers is one after its return.
+        let node = sight.state.nodes.get(&self.node);
+        let node = node.filter(|node| led && told && node.reachable);
+        let grant = node.and_then(|node| leases.grant(self.node, term, node.fence_epoch, now_ms));
         out.push(ack(sequence, grant));
         if let Some(newer) = self.beat.take() {
             self.heartbeat(sight, newer, out);
@@ -325,11 +335,15 @@ impl Talk {
         }
     }
 
+    fn wish_now(&self, sight: Sight<'_>) -> (u64, u64) {
+        let wish = sight.state.derived.node_wish.get(&self.node).copied();
+        (sight.term, wish.unwrap_or_default())
+    }
+
     /// Sends the whole wish when it changed, or when this controller has just
     /// begun to lead.
     fn tell_desired(&mut self, sight: Sight<'_>, out: &mut Vec<Output>) {
-        let wish = sight.state.derived.node_wish.get(&self.node).copied();
-        let now = (sight.term, wish.unwrap_or_default());
+        let now = self.wish_now(sight);
         if self.told_wish == Some(now) {
             return;
         }

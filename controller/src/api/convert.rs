@@ -3,7 +3,7 @@
 
 use nube_proto::v1;
 use nube_state as state;
-use nube_state::{DesiredState, InstanceStage, InstanceState, State};
+use nube_state::{DesiredState, HostFailurePolicy, InstanceStage, InstanceState, State};
 use nube_types::{ProjectId, TimestampMs};
 
 /// Price of a type now, in nano-units per hour; 0 when it has none.
@@ -74,7 +74,15 @@ pub fn instance(state: &State, instance: &state::Instance, sees_hosts: bool) -> 
         applied_generation: instance.applied_generation,
         node_reachable: node.is_some_and(|node| node.reachable),
         zone: node.map(|node| node.facts.zone.clone()).unwrap_or_default(),
-        on_host_failure: v1::HostFailurePolicy::Keep.into(),
+        on_host_failure: host_failure(instance.on_host_failure).into(),
+    }
+}
+
+/// What becomes of it when its host is lost.
+pub fn host_failure(policy: HostFailurePolicy) -> v1::HostFailurePolicy {
+    match policy {
+        HostFailurePolicy::Keep => v1::HostFailurePolicy::Keep,
+        HostFailurePolicy::Replace => v1::HostFailurePolicy::Replace,
     }
 }
 
@@ -216,6 +224,9 @@ pub fn node(state: &State, node: &state::Node) -> v1::Node {
         last_seen_at_ms: node.last_seen.0,
         revision: node.revision,
         unknown_resources: facts.unknown.clone(),
+        fence_epoch: node.fence_epoch,
+        fenced: node.fenced,
+        evictions: used.evictions,
     }
 }
 
@@ -323,9 +334,13 @@ pub fn event(event: &state::Event, sees_hosts: bool) -> v1::Event {
     } else {
         (kind.to_owned(), String::new())
     };
-    let detail = match event.detail.strip_prefix("placed on ") {
-        Some(_) if !sees_hosts => "placed on a host".to_owned(),
-        _ => event.detail.clone(),
+    let detail = match event.detail.as_str() {
+        detail if sees_hosts => detail,
+        detail if detail.starts_with("placed on ") => "placed on a host",
+        detail if detail.starts_with("placed anew on ") => {
+            "placed anew on another host: its host was lost"
+        }
+        detail => detail,
     };
     v1::Event {
         id: format!("{}.{}", event.index, event.ordinal),
@@ -342,6 +357,6 @@ pub fn event(event: &state::Event, sees_hosts: bool) -> v1::Event {
         resource_kind: event.kind.to_string().replace(' ', "_"),
         resource_id: event.id.clone(),
         resource_name: event.name.clone(),
-        detail,
+        detail: detail.to_owned(),
     }
 }

@@ -5,7 +5,9 @@
 use nube_proto::v1;
 use nube_scheduler::{Accelerator, Decision, Driver, Isolation, Strategy};
 use nube_state::command::{LaunchInstances, NewInstance};
-use nube_state::{Command, Explanation, InstanceType, Kind, Outcome, State, project, ssh_key};
+use nube_state::{
+    Command, Explanation, HostFailurePolicy, InstanceType, Kind, Outcome, State, project, ssh_key,
+};
 use nube_types::limits::{
     INSTANCES_PER_LAUNCH_MAX, SSH_KEYS_PER_INSTANCE_MAX, USER_DATA_BYTES_MAX,
 };
@@ -36,6 +38,7 @@ pub struct Wish {
     labels: Labels,
     placement: nube_scheduler::Request,
     if_revision: Option<u64>,
+    on_host_failure: HostFailurePolicy,
     sees_hosts: bool,
 }
 
@@ -113,6 +116,7 @@ pub fn check(
         .ok_or_else(|| status::not_found(Kind::InstanceType, wanted))?
         .clone();
     let placement = wanted_placement(request, &size)?;
+    let on_host_failure = host_failure(request)?;
     let image = resolve::image(state, project, &request.image)?.id;
     let ssh_keys = keys(state, project, &request.ssh_keys)?;
     let user_data_sealed = cell.secret.seal(project, &request.user_data);
@@ -126,6 +130,7 @@ pub fn check(
         labels,
         placement,
         if_revision: (request.if_revision != 0).then_some(request.if_revision),
+        on_host_failure,
         sees_hosts: caller.sees_hosts(),
     })
 }
@@ -185,6 +190,16 @@ fn wanted_placement(
         driver: Driver::Qemu,
         strategy,
     })
+}
+
+fn host_failure(request: &v1::LaunchInstancesRequest) -> Result<HostFailurePolicy, Status> {
+    match v1::HostFailurePolicy::try_from(request.on_host_failure) {
+        Ok(v1::HostFailurePolicy::Unspecified | v1::HostFailurePolicy::Keep) => {
+            Ok(HostFailurePolicy::Keep)
+        }
+        Ok(v1::HostFailurePolicy::Replace) => Ok(HostFailurePolicy::Replace),
+        Err(_) => Err(status::invalid("on_host_failure", "keep or replace")),
+    }
 }
 
 /// The named keys; without names the project's only key, if it has just one.
@@ -273,6 +288,8 @@ fn command(cell: &Cell, wish: &Wish, placed: Placed) -> Command {
         labels: wish.labels.clone(),
         instances: instances.collect(),
         if_revision: wish.if_revision,
+        on_host_failure: wish.on_host_failure,
+        needs: placement::needs(&wish.placement),
     })
 }
 

@@ -7,7 +7,7 @@ use nube_proto::v1;
 use nube_scheduler::{
     Accelerator, Decision, Driver, DriverSet, Host, Isolation, Request, Strategy, Verdict,
 };
-use nube_state::{Explanation, HostVerdict, State};
+use nube_state::{Explanation, HostNeeds, HostVerdict, Instance, State};
 use nube_types::NodeId;
 use nube_types::limits::{VERDICTS_KEPT_MAX, VERDICTS_SHOWN_MAX};
 
@@ -28,7 +28,8 @@ pub fn host(state: &State, node: &nube_state::Node) -> Host {
         id: facts.id,
         name: facts.name.clone(),
         zone: facts.zone.clone(),
-        ready: node.reachable,
+        // What left it must be cleared away first.
+        ready: node.reachable && used.evictions == 0,
         drained: node.drained,
         vcpus_total: facts.vcpus,
         vcpu_overcommit_percent: facts.vcpu_overcommit_percent,
@@ -48,6 +49,45 @@ pub fn host(state: &State, node: &nube_state::Node) -> Host {
         drivers: DriverSet::of(&drivers),
         instances: used.instances,
         same_group: 0,
+    }
+}
+
+/// What of a request is kept with the instance: the rest is its size.
+pub fn needs(request: &Request) -> HostNeeds {
+    HostNeeds {
+        zone: request.zone.clone(),
+        accelerator: match request.accelerator {
+            Some(Accelerator::Kvm) => Some(nube_state::Accelerator::Kvm),
+            Some(Accelerator::Tcg) => Some(nube_state::Accelerator::Tcg),
+            Some(Accelerator::None) | None => None,
+        },
+        isolation: (request.isolation == Isolation::Hardware)
+            .then_some(nube_state::Isolation::Hardware),
+        pack: (request.strategy == Strategy::Pack).then_some(true),
+    }
+}
+
+/// The request that an instance was launched with, to ask it again.
+pub fn asked(instance: &Instance) -> Request {
+    let needs = &instance.needs;
+    Request {
+        vcpus: instance.vcpus,
+        memory: instance.memory,
+        disk: instance.disk,
+        accelerator: needs.accelerator.map(|accelerator| match accelerator {
+            nube_state::Accelerator::Kvm => Accelerator::Kvm,
+            nube_state::Accelerator::Tcg => Accelerator::Tcg,
+        }),
+        isolation: match needs.isolation {
+            Some(nube_state::Isolation::Hardware) => Isolation::Hardware,
+            Some(nube_state::Isolation::None) | None => Isolation::None,
+        },
+        zone: needs.zone.clone(),
+        driver: Driver::Qemu,
+        strategy: match needs.pack {
+            Some(true) => Strategy::Pack,
+            _ => Strategy::Spread,
+        },
     }
 }
 

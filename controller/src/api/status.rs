@@ -195,6 +195,7 @@ pub fn from_refusal(refusal: &Refusal) -> Status {
         }
         Refusal::TokenRefused => plain(Code::Unauthenticated, "TOKEN_REFUSED"),
         Refusal::QuorumAtRisk(_) => plain(Code::FailedPrecondition, "QUORUM_AT_RISK"),
+        Refusal::Fence { .. } => plain(Code::FailedPrecondition, "HOST_NOT_LOST"),
         Refusal::Initialisation(_) => plain(Code::Unavailable, "NOT_INITIALISED"),
     }
 }

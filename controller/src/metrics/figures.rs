@@ -209,12 +209,13 @@ fn contents(sheet: &mut Sheet<'_>, state: &State) {
     };
     sheet.gauges(
         "nube_nodes",
-        "Hosts; drained ones are counted once more",
+        "Hosts; drained and fenced ones are counted once more",
         "state",
         [
             ("ready", nodes(|node| node.reachable)),
             ("unreachable", nodes(|node| !node.reachable)),
             ("drained", nodes(|node| node.drained)),
+            ("fenced", nodes(|node| node.fenced)),
         ],
     );
     records(sheet, state);
@@ -246,6 +247,7 @@ fn records(sheet: &mut Sheet<'_>, state: &State) {
             ("access_keys", state.access_keys.len()),
             ("events", state.events.len()),
             ("placements", state.placements.len()),
+            ("evictions", state.evictions.len()),
         ],
     );
 }

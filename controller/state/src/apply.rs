@@ -4,8 +4,8 @@ use crate::command::{Command, Envelope, Tick};
 use crate::outcome::{Outcome, Refusal};
 use crate::state::{self, State};
 use crate::{
-    access_key, event, image, instance, join_token, member, network, node, principal, project,
-    request, ssh_key,
+    access_key, event, eviction, image, instance, join_token, member, network, node, principal,
+    project, request, ssh_key,
 };
 
 /// Applies the entry at `index`. Deterministic; synchronous; no I/O.
@@ -71,6 +71,8 @@ fn run(state: &mut State, command: &Command) -> Result<Outcome, Refusal> {
         Command::RedeemJoinToken(command) => join_token::redeem(state, command),
         Command::RegisterMembers(command) => member::register(state, command),
         Command::RemoveMember(command) => member::remove(state, command),
+        Command::FenceNode(command) => eviction::fence(state, command),
+        Command::ReplaceInstance(command) => eviction::replace(state, command),
     }
 }
 

@@ -10,7 +10,7 @@ use nube_types::TimestampMs;
 use crate::command::Envelope;
 use crate::outcome::Outcome;
 use crate::state::{Cluster, Derived, State, default_project};
-use crate::table::{Record, Table, store_key};
+use crate::table::{Record, Table, is_default, store_key};
 
 /// Version of everything in this file. A replica that meets a newer one stops.
 pub const FORMAT: u8 = 1;
@@ -122,6 +122,9 @@ struct Meta {
     network_number_max: Option<u32>,
     #[n(7)]
     events_forgotten: Option<u64>,
+    /// Tables behind those that every version writes; 0: none has a row.
+    #[cbor(n(10), skip_if = "is_default")]
+    tables_more: u8,
 }
 
 impl Meta {
@@ -135,6 +138,7 @@ impl Meta {
             placement_revision: Some(state.placement_revision),
             network_number_max: Some(state.network_number_max),
             events_forgotten: Some(state.events_forgotten),
+            tables_more: u8::from(!state.evictions.is_empty()),
         }
     }
 
@@ -176,7 +180,10 @@ pub fn state_hash(state: &State) -> [u8; 32] {
     }
     let mut hasher = blake3::Hasher::new();
     hasher.update(&versioned(&meta));
-    for lanes in digests(state) {
+    // A table that came later counts from its first row on: until then replicas
+    // of both versions have one hash.
+    let later = Some(state.evictions.digest()).filter(|_| !state.evictions.is_empty());
+    for lanes in digests(state).into_iter().chain(later) {
         for lane in lanes {
             hasher.update(&lane.to_be_bytes());
         }
@@ -229,6 +236,9 @@ pub fn encode_snapshot(state: &State) -> Vec<u8> {
     encode_table(&mut encoder, &state.placements);
     encode_table(&mut encoder, &state.join_tokens);
     encode_table(&mut encoder, &state.members);
+    if !state.evictions.is_empty() {
+        encode_table(&mut encoder, &state.evictions);
+    }
     bytes
 }
 
@@ -247,6 +257,7 @@ pub fn decode_snapshot(bytes: &[u8]) -> Result<State, CodecError> {
     let meta: Meta = decoder.decode().map_err(&wrong)?;
     // A version before tenants wrote the first ten tables only.
     let before_tenants = meta.network_number_max.is_none();
+    let tables_more = meta.tables_more;
     let mut state = meta.over(State::default());
     decode_table(&mut decoder, &mut state.ssh_keys)?;
     decode_table(&mut decoder, &mut state.images)?;
@@ -266,6 +277,17 @@ pub fn decode_snapshot(bytes: &[u8]) -> Result<State, CodecError> {
         decode_table(&mut decoder, &mut state.placements)?;
         decode_table(&mut decoder, &mut state.join_tokens)?;
         decode_table(&mut decoder, &mut state.members)?;
+    }
+    match tables_more {
+        0 => {}
+        1 => decode_table(&mut decoder, &mut state.evictions)?,
+        more => {
+            let cause = format!("{more} tables more than are known");
+            return Err(CodecError::Malformed {
+                what: "snapshot",
+                cause,
+            });
+        }
     }
     if decoder.position() + 1 != bytes.len() {
         let cause = "bytes are left over".to_owned();
@@ -322,6 +344,7 @@ pub fn rows(state: &State) -> impl Iterator<Item = (Vec<u8>, Vec<u8>)> {
         .chain(state.placements.rows())
         .chain(state.join_tokens.rows())
         .chain(state.members.rows())
+        .chain(state.evictions.rows())
 }
 
 /// Reads a state from the store's rows (key, value), in any order.
@@ -369,6 +392,7 @@ fn decode_row(state: &mut State, key: &[u8], value: &[u8]) -> Result<(), CodecEr
         17 => put_row(&mut state.placements, key, value),
         15 => put_row(&mut state.join_tokens, key, value),
         16 => put_row(&mut state.members, key, value),
+        18 => put_row(&mut state.evictions, key, value),
         table => {
             let cause = format!("unknown table {table}");
             Err(CodecError::Malformed {

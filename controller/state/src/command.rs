@@ -7,12 +7,13 @@ use nube_types::{
     PrincipalId, ProjectId, RequestId, SshKeyId, TimestampMs,
 };
 
+use crate::eviction::{FenceNode, ReplaceInstance};
 use crate::image::{Blob, DiskFormat};
-use crate::instance::{InstanceStage, InstanceState};
+use crate::instance::{HostFailurePolicy, InstanceStage, InstanceState};
 use crate::join_token::{CreateJoinToken, RedeemJoinToken};
 use crate::member::{RegisterMembers, RemoveMember};
 use crate::node::NodeFacts;
-use crate::placement::Explanation;
+use crate::placement::{Explanation, HostNeeds};
 use crate::principal::{AccessRole, PrincipalKind};
 use crate::project::Quota;
 
@@ -128,6 +129,12 @@ pub enum Command {
     /// A member must not take part any more.
     #[n(24)]
     RemoveMember(#[n(0)] RemoveMember),
+    /// Nothing that may be replaced runs on this host any more.
+    #[n(26)]
+    FenceNode(#[n(0)] FenceNode),
+    /// An instance of a fenced host begins anew on another one.
+    #[n(27)]
+    ReplaceInstance(#[n(0)] ReplaceInstance),
 }
 
 /// See [`Command::CreateProject`].
@@ -356,6 +363,12 @@ pub struct LaunchInstances {
     /// Refuse when what placements rest on has changed since.
     #[n(7)]
     pub if_revision: Option<u64>,
+    /// What becomes of them when their host is lost.
+    #[cbor(n(8), skip_if = "crate::table::is_default")]
+    pub on_host_failure: HostFailurePolicy,
+    /// What the owner asked of their hosts.
+    #[cbor(n(9), skip_if = "crate::table::is_default")]
+    pub needs: HostNeeds,
 }
 
 /// One instance to create.

@@ -81,18 +81,32 @@ pub(crate) fn note_state(state: &mut State, before: Option<&Instance>, instance:
     if before.is_some_and(|before| before.state == instance.state) {
         return;
     }
-    let node = state.nodes.get(&instance.node);
-    let host = node.map_or_else(
-        || instance.node.to_string(),
-        |node| node.facts.name.to_string(),
-    );
     let mut detail = match before {
-        None => format!("placed on {host}"),
+        None => format!("placed on {}", host_name(state, instance)),
         Some(before) => format!("{} → {}", before.state.word(), instance.state.word()),
     };
     if !instance.reason.is_empty() {
         detail = format!("{detail}: {}", instance.reason);
     }
+    note_instance(state, instance, detail);
+}
+
+/// An instance begins anew on another host.
+pub(crate) fn note_replaced(state: &mut State, instance: &Instance, lost: &str) {
+    let host = host_name(state, instance);
+    let detail = format!("placed anew on {host}: {lost} was lost");
+    note_instance(state, instance, detail);
+}
+
+fn host_name(state: &State, instance: &Instance) -> String {
+    let node = state.nodes.get(&instance.node);
+    node.map_or_else(
+        || instance.node.to_string(),
+        |node| node.facts.name.to_string(),
+    )
+}
+
+fn note_instance(state: &mut State, instance: &Instance, detail: String) {
     state.notes.push(Note {
         project: Some(instance.project),
         action: "instance.state",

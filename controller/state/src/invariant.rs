@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 
 use crate::codec;
-use crate::instance::{DesiredState, InstanceState};
+use crate::instance::{DesiredState, HostFailurePolicy, InstanceState};
 use crate::join_token::{JoinRole, Joined};
 use crate::state::{Derived, State};
 use nube_types::limits::{JOIN_TOKENS_MAX, MEMBERS_REMOVED_KEPT};
@@ -15,6 +15,7 @@ use nube_types::limits::{JOIN_TOKENS_MAX, MEMBERS_REMOVED_KEPT};
 pub fn broken(state: &State) -> Vec<String> {
     let mut found = Vec::new();
     capacity(state, &mut found);
+    placement(state, &mut found);
     uniqueness(state, &mut found);
     life(state, &mut found);
     usage(state, &mut found);
@@ -68,6 +69,33 @@ fn capacity(state: &State, found: &mut Vec<String>) {
                 "C2: node {} is oversubscribed: {used:?}",
                 node.facts.name
             ));
+        }
+    }
+}
+
+/// C1: an instance runs on one host. What it left is told to go, with an epoch
+/// that is over; a fenced host is silent, and nothing that may be replaced is
+/// billed there.
+fn placement(state: &State, found: &mut Vec<String>) {
+    for eviction in state.evictions.iter() {
+        let now = state.instances.get(&eviction.instance);
+        let over = now.is_none_or(|instance| {
+            eviction.epoch < instance.epoch && eviction.node != instance.node
+        });
+        if !over || state.nodes.get(&eviction.node).is_none() {
+            let (id, node) = (eviction.instance, eviction.node);
+            found.push(format!("C1: {id} is both on {node} and told to leave it"));
+        }
+    }
+    for node in state.nodes.iter().filter(|node| node.fenced) {
+        if node.reachable || node.fence_epoch == 0 {
+            found.push(format!("C1: {} is fenced and answers", node.facts.name));
+        }
+        for instance in state.instances_on(node.facts.id) {
+            let replaced = instance.on_host_failure == HostFailurePolicy::Replace;
+            if replaced && instance.is_metered(state) {
+                found.push(format!("C1: {} is billed on a lost host", instance.id));
+            }
         }
     }
 }
@@ -150,7 +178,7 @@ fn derived(state: &State, found: &mut Vec<String>) {
         let used = derived
             .node_use
             .iter()
-            .filter(|(_, used)| used.instances > 0);
+            .filter(|(_, used)| used.instances > 0 || used.evictions > 0);
         used.map(|(node, used)| (*node, *used)).collect::<Vec<_>>()
     };
     let projects = |derived: &Derived| {
@@ -164,6 +192,7 @@ fn derived(state: &State, found: &mut Vec<String>) {
     let equal = rebuilt.names == state.derived.names
         && rebuilt.addresses == state.derived.addresses
         && rebuilt.placed == state.derived.placed
+        && rebuilt.owed == state.derived.owed
         && rebuilt.owned == state.derived.owned
         && rebuilt.image_use == state.derived.image_use
         && rebuilt.project_names == state.derived.project_names

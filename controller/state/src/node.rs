@@ -7,6 +7,7 @@ use nube_types::{Labels, Mib, Name, NodeId, TimestampMs, label};
 
 use crate::command::{SetNodeLabels, SetNodeReachable};
 use crate::event;
+use crate::eviction::Eviction;
 use crate::instance::{self, Instance};
 use crate::outcome::{Kind, Outcome, Refusal};
 use crate::state::State;
@@ -131,6 +132,12 @@ pub struct Node {
     /// Given by operators; they win over those of the agent.
     #[n(8)]
     pub operator_labels: Option<Labels>,
+    /// How often it was fenced (see `eviction.rs`).
+    #[cbor(n(9), skip_if = "crate::table::is_default")]
+    pub fence_epoch: u64,
+    /// Fenced, and its agent has not answered since.
+    #[cbor(n(10), skip_if = "crate::table::is_default")]
+    pub fenced: bool,
 }
 
 impl Record for Node {
@@ -152,6 +159,9 @@ pub struct NodeUse {
     pub memory: Mib,
     /// Root disks.
     pub disk: Mib,
+    /// Instances that left and are not cleared away; what they take is in the
+    /// sums above, they are not among `instances`.
+    pub evictions: u32,
 }
 
 impl NodeUse {
@@ -161,6 +171,20 @@ impl NodeUse {
         self.vcpus = self.vcpus.saturating_add(instance.vcpus);
         self.memory.0 = self.memory.0.saturating_add(instance.memory.0);
         self.disk.0 = self.disk.0.saturating_add(instance.disk.0);
+    }
+
+    pub(crate) fn owe(&mut self, eviction: &Eviction) {
+        self.evictions = self.evictions.saturating_add(1);
+        self.vcpus = self.vcpus.saturating_add(eviction.vcpus);
+        self.memory.0 = self.memory.0.saturating_add(eviction.memory.0);
+        self.disk.0 = self.disk.0.saturating_add(eviction.disk.0);
+    }
+
+    pub(crate) fn settle(&mut self, eviction: &Eviction) {
+        self.evictions = self.evictions.saturating_sub(1);
+        self.vcpus = self.vcpus.saturating_sub(eviction.vcpus);
+        self.memory.0 = self.memory.0.saturating_sub(eviction.memory.0);
+        self.disk.0 = self.disk.0.saturating_sub(eviction.disk.0);
     }
 
     pub(crate) fn release(&mut self, instance: &Instance) {
@@ -204,8 +228,13 @@ impl Node {
     }
 
     fn hear(&mut self, reachable: bool, now: TimestampMs) {
-        if reachable && !self.reachable {
-            self.reachable_since = now;
+        if reachable {
+            if !self.reachable {
+                self.reachable_since = now;
+            }
+            // What was not replaced yet is its own again, and needs another
+            // fence before anybody else may start it.
+            self.fenced = false;
         }
         self.reachable = reachable;
     }
@@ -222,6 +251,10 @@ impl Node {
         }
         if self.drained {
             return Some("it is drained".to_owned());
+        }
+        if used.evictions > 0 {
+            let count = used.evictions;
+            return Some(format!("it still has to clear away {count} that left it"));
         }
         lack(
             "vcpus",
@@ -269,6 +302,8 @@ pub(crate) fn register(state: &mut State, facts: &NodeFacts) -> Result<Outcome, 
             reachable_since: state.time,
             oversold: false,
             operator_labels: None,
+            fence_epoch: 0,
+            fenced: false,
         },
     };
     if node.facts.agent_epoch < facts.agent_epoch {

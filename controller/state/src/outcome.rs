@@ -271,6 +271,17 @@ pub enum Refusal {
     #[n(20)]
     #[error("the join token is not valid")]
     TokenRefused,
+    /// A host is not lost as the command says. Never shown to clients.
+    #[n(22)]
+    #[error("node {node}: {why}")]
+    Fence {
+        /// Which.
+        #[n(0)]
+        node: NodeId,
+        /// What is so.
+        #[n(1)]
+        why: String,
+    },
     /// The rest of the voters would have no quorum that answers.
     #[n(21)]
     #[error("{0}")]

@@ -5,9 +5,26 @@ use minicbor::{Decode, Encode};
 use nube_types::limits::VERDICTS_KEPT_MAX;
 use nube_types::{InstanceId, NodeId};
 
-use crate::node::bounded;
+use crate::node::{Accelerator, Isolation, bounded};
 use crate::state::State;
 use crate::table::Record;
+
+/// What an owner asks of a host beyond room.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Encode, Decode)]
+pub struct HostNeeds {
+    /// Only hosts of this zone.
+    #[n(0)]
+    pub zone: Option<String>,
+    /// At least this one.
+    #[n(1)]
+    pub accelerator: Option<Accelerator>,
+    /// At least this much.
+    #[n(2)]
+    pub isolation: Option<Isolation>,
+    /// Prefer full hosts to empty ones.
+    #[n(3)]
+    pub pack: Option<bool>,
+}
 
 /// The scheduler's answer for one instance.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]

@@ -9,6 +9,7 @@ use nube_types::{ImageId, InstanceId, Name, NetworkId, NodeId, ProjectId, Reques
 use crate::access_key::AccessKey;
 use crate::command::InitCluster;
 use crate::event::{Event, Note};
+use crate::eviction::Eviction;
 use crate::image::Image;
 use crate::instance::{Instance, InstanceState};
 use crate::instance_type::{self, InstanceType};
@@ -94,6 +95,8 @@ pub struct State {
     pub join_tokens: Table<JoinToken>,
     /// See `member.rs`.
     pub members: Table<Member>,
+    /// See `eviction.rs`.
+    pub evictions: Table<Eviction>,
     /// Never stored, never hashed: rebuilt from the above.
     pub derived: Derived,
 }
@@ -130,6 +133,7 @@ impl Default for State {
             notes: Vec::new(),
             join_tokens: Table::default(),
             members: Table::default(),
+            evictions: Table::default(),
             derived: Derived::default(),
         }
     }
@@ -147,7 +151,9 @@ pub struct Derived {
     pub addresses: OrdMap<(NetworkId, u32), InstanceId>,
     /// What is placed where (places that are held).
     pub placed: OrdSet<(NodeId, InstanceId)>,
-    /// Sums over `placed`.
+    /// What hosts have to clear away of instances that left.
+    pub owed: OrdSet<(NodeId, InstanceId)>,
+    /// Sums over `placed` and `owed`.
     pub node_use: OrdMap<NodeId, NodeUse>,
     /// Log index of the last new wish or place on a node: its agent must hear.
     /// After a restart it is the newest change there, which is never older.
@@ -225,6 +231,22 @@ impl Derived {
         }
     }
 
+    pub(crate) fn note_eviction(&mut self, eviction: &Eviction) {
+        self.owed.insert((eviction.node, eviction.instance));
+        self.node_use
+            .entry(eviction.node)
+            .or_default()
+            .owe(eviction);
+    }
+
+    pub(crate) fn forget_eviction(&mut self, eviction: &Eviction) {
+        self.owed.remove(&(eviction.node, eviction.instance));
+        self.node_use
+            .entry(eviction.node)
+            .or_default()
+            .settle(eviction);
+    }
+
     /// From the tables alone, as after a restart.
     #[must_use]
     pub fn rebuild(state: &State) -> Self {
@@ -240,6 +262,9 @@ impl Derived {
         {
             let wish = derived.node_wish.entry(instance.node).or_default();
             *wish = instance.revision.max(*wish);
+        }
+        for eviction in state.evictions.iter() {
+            derived.note_eviction(eviction);
         }
         for project in state.projects.iter() {
             derived
@@ -280,6 +305,14 @@ impl State {
             .filter_map(|(_, id)| self.instances.get(id))
     }
 
+    /// What a node has to clear away, in order of instances.
+    pub fn evictions_on(&self, node: NodeId) -> impl Iterator<Item = &Eviction> {
+        self.derived
+            .owed
+            .range((node, InstanceId(0))..=(node, InstanceId(u64::MAX)))
+            .filter_map(move |(_, id)| self.evictions.get(&(*id, node)))
+    }
+
     /// A project's instances in id order, from behind `after` on.
     pub fn instances_of(
         &self,
@@ -317,6 +350,7 @@ impl State {
         self.placements.take_changes(&mut changes);
         self.join_tokens.take_changes(&mut changes);
         self.members.take_changes(&mut changes);
+        self.evictions.take_changes(&mut changes);
         changes
     }
 }

@@ -84,6 +84,12 @@ pub trait Record: Clone + Encode<()> + for<'b> Decode<'b, ()> {
     fn key(&self) -> Self::Key;
 }
 
+/// For fields that came later: what has their default is written as before, so
+/// that old and new replicas have the same bytes until the field is used.
+pub(crate) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
 /// One changed record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {

@@ -16,14 +16,15 @@ use std::path::Path;
 use fixture::{
     ALICE, Cell, IMAGE, KEY, OTHER, PROJECT, at_ms, launch_one, observed, request, wish,
 };
-use nube_state::command::{NodeSeen, Tick, Wish};
+use nube_state::command::{LaunchInstances, NodeSeen, Tick, Wish};
+use nube_state::eviction::ReplaceInstance;
 use nube_state::join_token::{CreateJoinToken, Joined, RedeemJoinToken};
 use nube_state::member::{NewMember, RegisterMembers, RemoveMember};
 use nube_state::{
-    AccessRole, CodecError, Command, Envelope, FORMAT, InstanceState, JoinRole, Kind, Outcome,
-    Quota, Refusal, State, codec,
+    Accelerator, AccessRole, CodecError, Command, Envelope, FORMAT, HostFailurePolicy, HostNeeds,
+    InstanceState, Isolation, JoinRole, Kind, Outcome, Quota, Refusal, State, codec,
 };
-use nube_types::{AccessKeyId, InstanceId, NodeId};
+use nube_types::{AccessKeyId, InstanceId, NodeId, PlacementEpoch};
 
 const NODE: NodeId = NodeId(1);
 
@@ -90,6 +91,16 @@ fn commands() -> Vec<(&'static str, Command)> {
             voters: vec![1, 2, 3],
             silent: vec![3],
         }),
+        fixture::launch_replaceable(InstanceId(5), NODE),
+        needy(),
+        fixture::fence(NODE, 3),
+        Command::ReplaceInstance(ReplaceInstance {
+            instance: InstanceId(5),
+            from: NODE,
+            epoch: PlacementEpoch(2),
+            to: NodeId(2),
+            explanation: Some(fixture::explanation(NodeId(2))),
+        }),
     ];
     let named = |command: Command| {
         let name = match &command {
@@ -102,6 +113,10 @@ fn commands() -> Vec<(&'static str, Command)> {
             Command::RegisterNode(_) => "register_node",
             Command::SetNodeReachable(_) => "set_node_reachable",
             Command::SetNodeDrained(..) => "set_node_drained",
+            Command::LaunchInstances(c) if c.needs != HostNeeds::default() => "launch_needs",
+            Command::LaunchInstances(c) if c.on_host_failure == HostFailurePolicy::Replace => {
+                "launch_replaceable"
+            }
             Command::LaunchInstances(_) => "launch_instances",
             Command::ChangeInstance(_) => "change_instance",
             Command::ReportInstances(_) => "report_instances",
@@ -118,10 +133,26 @@ fn commands() -> Vec<(&'static str, Command)> {
             Command::RedeemJoinToken(_) => "redeem_join_token",
             Command::RegisterMembers(_) => "register_members",
             Command::RemoveMember(_) => "remove_member",
+            Command::FenceNode(_) => "fence_node",
+            Command::ReplaceInstance(_) => "replace_instance",
         };
         (name, command)
     };
     all.into_iter().map(named).collect()
+}
+
+/// A launch that asks for much, and keeps the first field of the later ones at
+/// its default.
+fn needy() -> Command {
+    Command::LaunchInstances(LaunchInstances {
+        needs: HostNeeds {
+            zone: Some("a".to_owned()),
+            accelerator: Some(Accelerator::Kvm),
+            isolation: Some(Isolation::Hardware),
+            pack: Some(true),
+        },
+        ..fixture::launch(vec![fixture::new_instance(InstanceId(5), "web", NODE)])
+    })
 }
 
 fn envelope(command: Command) -> Envelope {
@@ -194,6 +225,27 @@ fn full_state() -> State {
     state
 }
 
+/// A state in which hosts were lost: what later versions added to records and
+/// tables. The other one has the bytes that the first version wrote.
+fn lost_state() -> State {
+    let other = NodeId(2);
+    let mut cell = Cell::with_nodes(&[NODE, other]);
+    for id in 1..=2 {
+        cell.done(fixture::launch_replaceable(InstanceId(id), NODE));
+    }
+    cell.done(needy());
+    cell.report(
+        NODE,
+        vec![observed(InstanceId(1), InstanceState::Running, 1)],
+    );
+    cell.now_ms += 30_000;
+    cell.done(fixture::reachable(NODE, false, at_ms(5_000)));
+    cell.done(fixture::fence(NODE, 1));
+    cell.done(fixture::replace(InstanceId(1), NODE, 1, other));
+    assert!(cell.state.evictions.len() == 1 && cell.state.nodes.iter().any(|node| node.fenced));
+    cell.state
+}
+
 fn outcomes() -> Vec<Outcome> {
     let what = || "what".to_owned();
     let name = || fixture::name("web");
@@ -258,6 +310,10 @@ fn outcomes() -> Vec<Outcome> {
         },
         Refusal::TokenRefused,
         Refusal::QuorumAtRisk(what()),
+        Refusal::Fence {
+            node: NODE,
+            why: what(),
+        },
         Refusal::NotFound {
             kind: Kind::Member,
             reference: what(),
@@ -346,6 +402,24 @@ fn a_snapshot_has_its_bytes() {
 }
 
 #[test]
+fn a_snapshot_with_lost_hosts_has_its_bytes() {
+    let state = lost_state();
+    let bytes = codec::encode_snapshot(&state);
+    let read = codec::decode_snapshot(&bytes).expect("own bytes");
+    assert_eq!(codec::encode_snapshot(&read), bytes);
+    assert_eq!(read.node_use(NODE), state.node_use(NODE));
+    let hash = format!("state {}\n", hex(&codec::state_hash(&state)));
+    golden(
+        "snapshot_lost.hex",
+        &(hash + &with_hash("snapshot", &bytes)),
+    );
+    // What is owed is part of what is known.
+    let mut forgetful = state.clone();
+    forgetful.evictions = nube_state::Table::default();
+    assert_ne!(codec::state_hash(&forgetful), codec::state_hash(&state));
+}
+
+#[test]
 fn an_empty_state_is_a_snapshot_too() {
     let bytes = codec::encode_snapshot(&State::default());
     let read = codec::decode_snapshot(&bytes).expect("own bytes");
@@ -396,15 +470,17 @@ fn cut_or_longer_bytes_are_refused() {
             "{name} with a byte more"
         );
     }
-    let mut bytes = codec::encode_snapshot(&full_state());
-    for length in 0..bytes.len() {
-        assert!(
-            codec::decode_snapshot(&bytes[..length]).is_err(),
-            "snapshot cut at {length}"
-        );
+    for state in [full_state(), lost_state()] {
+        let mut bytes = codec::encode_snapshot(&state);
+        for length in 0..bytes.len() {
+            assert!(
+                codec::decode_snapshot(&bytes[..length]).is_err(),
+                "snapshot cut at {length}"
+            );
+        }
+        bytes.push(0);
+        assert!(codec::decode_snapshot(&bytes).is_err());
     }
-    bytes.push(0);
-    assert!(codec::decode_snapshot(&bytes).is_err());
     let mut bytes = codec::encode_outcome(&Outcome::Done);
     bytes.push(0);
     assert!(codec::decode_outcome(&bytes).is_err());
@@ -440,9 +516,14 @@ fn damaged_entries_are_refused_or_are_other_entries_but_never_a_panic() {
 
 #[test]
 fn damaged_snapshots_never_panic() {
-    let state = full_state();
-    let hash = codec::state_hash(&state);
-    for bytes in damaged(&codec::encode_snapshot(&state)) {
+    for state in [full_state(), lost_state()] {
+        no_damage_panics(&state);
+    }
+}
+
+fn no_damage_panics(state: &State) {
+    let hash = codec::state_hash(state);
+    for bytes in damaged(&codec::encode_snapshot(state)) {
         if let Ok(read) = codec::decode_snapshot(&bytes) {
             let id = |state: &State| state.cluster.map(|cluster| cluster.id);
             let cell = |state: &State| {
@@ -454,7 +535,7 @@ fn damaged_snapshots_never_panic() {
             };
             let left_out = |state: &State| (state.index, state.time, cell(state));
             let canonical = codec::encode_snapshot(&read) == bytes;
-            let differs = left_out(&read) != left_out(&state);
+            let differs = left_out(&read) != left_out(state);
             assert!(codec::state_hash(&read) != hash || differs || !canonical);
         }
     }
@@ -473,18 +554,20 @@ fn the_hash_is_of_what_is_known_and_not_of_which_cell_knows_it() {
 
 #[test]
 fn rows_are_bound_to_their_keys_and_to_singletons() {
-    let state = full_state();
-    let mut rows: Vec<_> = codec::rows(&state).collect();
+    for state in [full_state(), lost_state()] {
+        rows_are_bound(&state);
+    }
+}
+
+fn rows_are_bound(state: &State) {
+    let mut rows: Vec<_> = codec::rows(state).collect();
     assert!(
         codec::decode_rows(rows.clone().into_iter()).is_err(),
         "no singletons"
     );
-    rows.push((codec::META_KEY.to_vec(), codec::encode_meta(&state)));
+    rows.push((codec::META_KEY.to_vec(), codec::encode_meta(state)));
     let read = codec::decode_rows(rows.clone().into_iter()).expect("own rows");
-    assert_eq!(
-        codec::encode_snapshot(&read),
-        codec::encode_snapshot(&state)
-    );
+    assert_eq!(codec::encode_snapshot(&read), codec::encode_snapshot(state));
 
     let mut misdirected = rows.clone();
     let (first, second) = (misdirected[0].0.clone(), misdirected[1].0.clone());

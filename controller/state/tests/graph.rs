@@ -28,8 +28,12 @@ const ALL: [InstanceState; 8] = [
 /// A cell whose only instance is in this state. The match is complete: a new
 /// state does not compile before it has a story here.
 fn cell_in(state: InstanceState) -> Cell {
+    cell_in_with(state, launch_one(ID, NODE))
+}
+
+fn cell_in_with(state: InstanceState, launch: nube_state::Command) -> Cell {
     let mut cell = Cell::with_nodes(&[NODE]);
-    cell.done(launch_one(ID, NODE));
+    cell.done(launch);
     let mut see = |state, generation| cell.report(NODE, vec![observed(ID, state, generation)]);
     match state {
         InstanceState::Pending => {}
@@ -266,4 +270,73 @@ fn addresses_go_round_and_wait_before_they_are_given_again() {
         (4, 5),
         "behind the last one given"
     );
+}
+
+/// A host is lost in every state of a replaceable instance, and its end is asked
+/// for before, between and after the replacement: it always ends, billing too, and
+/// the lost host alone gives its place back.
+#[test]
+fn a_lost_host_leaves_no_state_without_an_end() {
+    let other = NodeId(2);
+    for state in ALL {
+        for delete_at in 0..4 {
+            let mut cell = cell_in_with(state, fixture::launch_replaceable(ID, NODE));
+            cell.done(fixture::node(other, 1));
+            let delete = |cell: &mut Cell, now: u32| {
+                if now == delete_at {
+                    cell.done(wish(ID, Wish::Delete, false));
+                }
+            };
+            let ended = cell.instance(ID).desired == nube_state::DesiredState::Deleted;
+            cell.now_ms += 60_000;
+            cell.done(fixture::reachable(NODE, false, fixture::at_ms(1_000)));
+            delete(&mut cell, 0);
+            cell.done(fixture::fence(NODE, 1));
+            assert!(cell.state.usage.iter().all(|interval| !interval.is_open()));
+            delete(&mut cell, 1);
+            let outcome = cell.apply(None, fixture::replace(ID, NODE, 1, other));
+            let stays = ended || delete_at < 2;
+            let refused = matches!(outcome, nube_state::Outcome::Refused(_));
+            assert_eq!(refused, stays, "{state:?} {delete_at}");
+            delete(&mut cell, 2);
+            // The host has cleared away what left, or never had it.
+            cell.done(fixture::node(NODE, 2));
+            let epoch_of_host = 1;
+            let mut gone = observed(ID, InstanceState::Deleted, 99);
+            gone.epoch = nube_types::PlacementEpoch(epoch_of_host);
+            let report = fixture::report(NODE, 2, 1, vec![gone]);
+            cell.done(nube_state::Command::ReportInstances(report));
+            assert!(cell.state.evictions.is_empty(), "{state:?} {delete_at}");
+            assert_eq!(
+                cell.state.node_use(NODE),
+                nube_state::node::NodeUse::default()
+            );
+            delete(&mut cell, 3);
+            cell.pass(life::deadline_ms(InstanceState::Deleting).expect("deletes must end"));
+            assert_eq!(cell.instance(ID).state, InstanceState::Deleted);
+            assert!(cell.state.usage.iter().all(|interval| !interval.is_open()));
+        }
+    }
+}
+
+/// It may have waited for room longer than a start may take.
+#[test]
+fn a_replaced_instance_has_the_whole_time_on_its_new_host() {
+    let other = NodeId(2);
+    let deadline = life::deadline_ms(InstanceState::Pending).expect("starts must end");
+    let running = fixture::launch_replaceable(ID, NODE);
+    let mut cell = cell_in_with(InstanceState::Running, running);
+    cell.done(fixture::node(other, 1));
+    cell.done(fixture::reachable(NODE, false, fixture::at_ms(0)));
+    cell.done(fixture::fence(NODE, 1));
+    cell.pass(3 * deadline);
+    assert!(
+        !cell.instance(ID).reason.is_empty(),
+        "it says what it waits for"
+    );
+    cell.done(fixture::replace(ID, NODE, 1, other));
+    cell.pass(deadline - 1);
+    assert_eq!(cell.instance(ID).state, InstanceState::Pending);
+    cell.pass(1);
+    assert_eq!(cell.instance(ID).state, InstanceState::Failed);
 }

@@ -16,8 +16,8 @@ use fixture::{BEGIN_MS, Cell, IMAGE, KEY, NETWORK};
 use nube_billing::verify;
 use nube_state::command::{Command, Envelope, NewInstance, Observed, Wish};
 use nube_state::{
-    AccessRole, InstanceStage, InstanceState, JoinRole, Network, Outcome, Quota, State, apply,
-    codec, invariant,
+    AccessRole, HostFailurePolicy, InstanceStage, InstanceState, JoinRole, Network, Outcome, Quota,
+    State, apply, codec, invariant,
 };
 use nube_types::limits::STOPPING_DEADLINE_MS;
 use nube_types::{
@@ -62,7 +62,7 @@ fn state() -> impl Strategy<Value = InstanceState> {
 
 fn observed() -> impl Strategy<Value = Observed> {
     let applied = prop_oneof![4 => 0..6_u64, 5 => Just(99), 1 => Just(u64::MAX)];
-    let epoch = prop_oneof![9 => Just(1_u32), 1 => Just(2)];
+    let epoch = prop_oneof![9 => Just(1_u32), 3 => Just(2), 1 => Just(3)];
     let parts = (
         instance(),
         state(),
@@ -131,8 +131,12 @@ fn launch() -> impl Strategy<Value = Command> {
         1 => prop::collection::vec(new_instance(), 0..150),
     ];
     let keys = prop_oneof![20 => Just(1_usize), 1 => Just(17)];
-    (news, size, 1..3_u64, keys).prop_map(|(news, size, image, keys)| {
+    let keep = any::<bool>();
+    (news, size, 1..3_u64, keys, keep).prop_map(|(news, size, image, keys, keep)| {
         let mut command = fixture::launch(news);
+        if !keep {
+            command.on_host_failure = HostFailurePolicy::Replace;
+        }
         command.instance_type = size.to_owned();
         command.image = if image == 1 { IMAGE } else { ImageId(image) };
         command.ssh_keys = vec![KEY; keys];
@@ -218,6 +222,8 @@ fn quota_and_audit_hold(
             | Command::ReportInstances(_)
             | Command::RegisterMembers(_)
             | Command::RedeemJoinToken(_)
+            | Command::FenceNode(_)
+            | Command::ReplaceInstance(_)
     );
     // A newcomer has no request: what it got is told once.
     let spent = |state: &State| {
@@ -259,8 +265,19 @@ fn membership() -> impl Strategy<Value = Command> {
     ]
 }
 
+/// Hosts are lost and fenced, their instances begin anew; most guesses are wrong.
+fn loss() -> impl Strategy<Value = Command> {
+    prop_oneof![
+        3 => (node(), 1..4_u64).prop_map(|(node, epoch)| fixture::fence(node, epoch)),
+        5 => (instance(), node(), 1..4_u32, node())
+            .prop_map(|(id, from, epoch, to)| fixture::replace(id, from, epoch, to)),
+        2 => (node(), instant()).prop_map(|(node, at)| fixture::reachable(node, false, at)),
+    ]
+}
+
 fn command() -> impl Strategy<Value = Command> {
     prop_oneof![
+        4 => loss(),
         2 => membership(),
         8 => report(),
         6 => wish(),
@@ -392,6 +409,36 @@ fn agents_keep_to_themselves(
     Ok(())
 }
 
+/// C1: an instance changes its host by a replacement alone, and only from a
+/// fenced one; a host's remains go by its own word alone.
+fn hosts_change_by_replacement_alone(
+    before: &State,
+    after: &State,
+    command: &Command,
+) -> Result<(), TestCaseError> {
+    for instance in before.instances.iter() {
+        let Some(now) = after.instances.get(&instance.id) else {
+            continue;
+        };
+        if (now.node, now.epoch) == (instance.node, instance.epoch) {
+            continue;
+        }
+        let replaced = matches!(command, Command::ReplaceInstance(c) if c.instance == instance.id);
+        let from = before.nodes.get(&instance.node);
+        prop_assert!(replaced && from.is_some_and(|node| node.fenced && !node.reachable));
+        prop_assert_eq!(now.epoch.0, instance.epoch.0 + 1);
+        prop_assert_eq!(now.address, instance.address);
+        let owed = after.evictions.get(&(instance.id, instance.node));
+        prop_assert_eq!(owed.map(|owed| owed.epoch), Some(instance.epoch));
+    }
+    for owed in before.evictions.iter() {
+        let gone = after.evictions.get(&(owed.instance, owed.node)).is_none();
+        let told = matches!(command, Command::ReportInstances(c) if c.node == owed.node);
+        prop_assert!(!gone || told);
+    }
+    Ok(())
+}
+
 /// What the two rules about requests and refusals allow for one entry.
 fn effect_is_fair(
     before: &State,
@@ -482,6 +529,7 @@ proptest! {
             let broken = invariant::broken(&state);
             prop_assert!(broken.is_empty(), "after {:?}: {:#?}", envelope, broken);
             agents_keep_to_themselves(&before, &state, &envelope.command)?;
+            hosts_change_by_replacement_alone(&before, &state, &envelope.command)?;
             effect_is_fair(&before, &state, envelope, &outcome)?;
             quota_and_audit_hold(&before, &state, envelope, &outcome)?;
             for change in state.take_changes() {

@@ -24,8 +24,8 @@ use std::path::Path;
 use fixture::{Cell, at_ms};
 use nube_state::command::{NodeSeen, Tick, Wish};
 use nube_state::{
-    Command, Instance, InstanceStage, InstanceState, JoinRole, Joined, Node, Outcome, Refusal,
-    State, codec,
+    Command, HostFailurePolicy, Instance, InstanceStage, InstanceState, JoinRole, Joined, Node,
+    Outcome, Refusal, State, codec,
 };
 use nube_types::{ImageId, InstanceId, Mib, NodeId, PlacementEpoch, SshKeyId, TimestampMs};
 
@@ -239,6 +239,14 @@ impl Story {
                 number(words.word(1)) as u8,
                 words.pairs.get("at").copied(),
             ),
+            "fence" => fixture::fence(node_id(words.word(1)), number(words.word(2))),
+            // `replace web n1 n2 epoch=1`
+            "replace" => fixture::replace(
+                self.instance(words.word(1)),
+                node_id(words.word(2)),
+                words.number("epoch", 1) as u32,
+                node_id(words.word(3)),
+            ),
             "members" => fixture::members(&numbers(words.word(1))),
             // `remove-member 1 voters=1,2,3 silent=2`
             "remove-member" => fixture::remove_member(
@@ -277,6 +285,9 @@ impl Story {
             ));
         }
         let mut command = fixture::launch(new);
+        if words.has("replaceable") {
+            command.on_host_failure = HostFailurePolicy::Replace;
+        }
         if let Some(size) = words.pairs.get("type") {
             command.instance_type = (*size).to_owned();
         }
@@ -426,6 +437,10 @@ fn rows(state: &State) -> BTreeMap<String, String> {
         let key = format!("i{} {}", instance.id.0, instance.name);
         rows.insert(key, shown_instance(instance));
     }
+    for owed in state.evictions.iter() {
+        let key = format!("n{} owes i{}", owed.node.0, owed.instance.0);
+        rows.insert(key, format!("epoch {}, {}", owed.epoch.0, owed.memory));
+    }
     for usage in state.usage.iter() {
         let end = match (usage.end, usage.end_reason) {
             (Some(end), Some(reason)) => format!("{} {reason:?}", shown_time(end)),
@@ -474,7 +489,11 @@ fn shown_node(state: &State, node: &Node) -> String {
         "silent"
     }
     .to_owned();
-    for (word, so) in [("drained", node.drained), ("oversold", node.oversold)] {
+    for (word, so) in [
+        ("drained", node.drained),
+        ("oversold", node.oversold),
+        ("fenced", node.fenced),
+    ] {
         if so {
             let _ = write!(row, ", {word}");
         }
@@ -509,8 +528,15 @@ fn shown_instance(instance: &Instance) -> String {
         instance.node.0
     );
     let _ = write!(row, ", {}", Ipv4Addr::from(instance.address));
+    if instance.epoch.0 > 1 {
+        let _ = write!(row, ", epoch {}", instance.epoch.0);
+    }
     let words = [
         ("forced", instance.force),
+        (
+            "replaceable",
+            instance.on_host_failure == HostFailurePolicy::Replace,
+        ),
         ("host owes clean-up", instance.host_owes_cleanup),
         ("rebooted", instance.reboot_count > 0),
         ("user-data forgotten", instance.user_data_sealed.is_empty()),

@@ -267,14 +267,41 @@ fn without_proof_of_leadership_a_beat_proves_life_and_nothing_else() {
     // Another member led in between and answered the read.
     cloud.says(beat(2));
     cloud.term = 4;
-    assert_eq!(cloud.confirmed(true), ["beat ack 2"]);
+    let words = cloud.confirmed(true);
+    assert_eq!(words, ["leadership true 4", "desired", "beat ack 2"]);
     cloud.says(beat(3));
     cloud.leads = false;
-    assert_eq!(cloud.confirmed(true), ["beat ack 3"]);
-    assert_eq!(
-        cloud.says(beat(4)),
-        ["beat ack 4", "heard", "leadership false 4"]
-    );
+    let words = cloud.confirmed(true);
+    assert_eq!(words, ["leadership false 4", "beat ack 3"]);
+    assert_eq!(cloud.says(beat(4)), ["beat ack 4", "heard"]);
+}
+
+#[test]
+fn a_lease_never_passes_the_list_it_belongs_to() {
+    let mut cloud = Cloud::settled();
+    cloud.says(beat(1));
+    cloud.state.derived.node_wish.insert(NODE, 99);
+    assert_eq!(cloud.confirmed(true), ["desired", "beat ack 1 fence 0"]);
+    // Its facts are not committed yet, so it was told nothing.
+    cloud.says(beat(2));
+    cloud.says(hello(2));
+    cloud.state.derived.node_wish.insert(NODE, 100);
+    assert_eq!(cloud.confirmed(true), ["beat ack 2"]);
+}
+
+#[test]
+fn a_host_that_is_committed_silent_gets_no_lease() {
+    let mut cloud = Cloud::settled();
+    cloud.says(beat(1));
+    let reachable = false;
+    cloud
+        .state
+        .nodes
+        .update(&NODE, |node| node.reachable = reachable);
+    assert_eq!(cloud.confirmed(true), ["beat ack 1"]);
+    assert_eq!(cloud.says(beat(2)), ["confirm", "heard", "register"]);
+    cloud.commit();
+    assert_eq!(cloud.confirmed(true), ["beat ack 2 fence 0"]);
 }
 
 #[test]
@@ -282,7 +309,7 @@ fn a_host_under_a_pending_fence_gets_no_lease() {
     let mut cloud = Cloud::settled();
     cloud.leases.lead(Some(cloud.term), 0);
     cloud.now_ms = nube_types::limits::LEASE_WAIT_MS;
-    let fence = cloud.leases.begin_fence(NODE, 0, cloud.now_ms);
+    let fence = cloud.leases.begin_fence(NODE, cloud.term, 0, cloud.now_ms);
     assert_eq!(fence, Some(1));
     cloud.says(beat(1));
     assert_eq!(cloud.confirmed(true), ["beat ack 1"]);

@@ -15,7 +15,7 @@ use crate::network;
 use crate::node::NodeUse;
 use crate::outcome::{Kind, Outcome, Refusal};
 use crate::state::State;
-use crate::{placement, project};
+use crate::{eviction, placement, project};
 
 pub(crate) fn launch(state: &mut State, command: &LaunchInstances) -> Result<Outcome, Refusal> {
     project::find(state, command.project)?;
@@ -145,8 +145,9 @@ fn check_names(state: &State, command: &LaunchInstances) -> Result<(), Refusal> 
             });
         }
         // The ledger outlives the record: its runs must not be written over.
-        let known =
-            state.instances.get(&new.id).is_some() || state.usage.get(&(new.id, 1)).is_some();
+        let known = state.instances.get(&new.id).is_some()
+            || state.usage.get(&(new.id, 1)).is_some()
+            || eviction::is_owed(state, new.id);
         if known || !fresh_ids.insert(new.id) {
             return Err(Refusal::IdTaken(new.id.to_string()));
         }
@@ -223,5 +224,7 @@ fn record(
         host_owes_cleanup: false,
         revision: state.index,
         user: image.spec.user.clone(),
+        on_host_failure: command.on_host_failure,
+        needs: command.needs.clone(),
     }
 }

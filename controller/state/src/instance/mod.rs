@@ -24,6 +24,7 @@ use nube_types::{
     TimestampMs,
 };
 
+use crate::placement::HostNeeds;
 use crate::state::State;
 use crate::table::Record;
 
@@ -117,6 +118,20 @@ pub enum InstanceStage {
     /// It runs.
     #[n(4)]
     Running,
+}
+
+/// What becomes of an instance whose host is lost.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Encode, Decode)]
+#[cbor(index_only)]
+pub enum HostFailurePolicy {
+    /// It waits for its host, and for its disk there.
+    #[default]
+    #[n(0)]
+    Keep,
+    /// It runs under a lease only. When that is surely over it begins anew, with
+    /// a new disk, on another host.
+    #[n(1)]
+    Replace,
 }
 
 /// One rented machine.
@@ -219,6 +234,12 @@ pub struct Instance {
     /// Login user of the image.
     #[n(31)]
     pub user: String,
+    /// What becomes of it when its host is lost.
+    #[cbor(n(32), skip_if = "crate::table::is_default")]
+    pub on_host_failure: HostFailurePolicy,
+    /// What its owner asked of the host: asked again when it is replaced.
+    #[cbor(n(33), skip_if = "crate::table::is_default")]
+    pub needs: HostNeeds,
 }
 
 impl Record for Instance {
@@ -270,10 +291,12 @@ pub(crate) fn store(state: &mut State, mut instance: Instance) {
     }
     let wish = |b: &Instance| (b.generation, b.epoch, b.node, b.holds_place());
     if before.as_ref().map(wish) != Some(wish(&instance)) {
+        let left = before.as_ref().map_or(instance.node, |before| before.node);
+        state.derived.node_wish.insert(left, state.index);
         state.derived.node_wish.insert(instance.node, state.index);
     }
     crate::event::note_state(state, before.as_ref(), &instance);
-    let reserved = |b: &Instance| (b.holds_place(), b.state == InstanceState::Deleted);
+    let reserved = |b: &Instance| (b.holds_place(), b.state == InstanceState::Deleted, b.node);
     if before.as_ref().map(reserved) != Some(reserved(&instance)) {
         state.placement_revision = state.index;
     }

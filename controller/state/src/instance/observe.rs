@@ -14,7 +14,7 @@ use crate::instance::{self, DesiredState, Instance, InstanceStage, InstanceState
 use crate::node::{bounded, bounded_unknown};
 use crate::outcome::{Kind, Outcome, Refusal};
 use crate::state::State;
-use crate::usage;
+use crate::{eviction, usage};
 
 pub(crate) fn report(state: &mut State, command: &ReportInstances) -> Result<Outcome, Refusal> {
     let reference = || command.node.to_string();
@@ -32,10 +32,19 @@ pub(crate) fn report(state: &mut State, command: &ReportInstances) -> Result<Out
     {
         return Ok(Outcome::Done);
     }
+    // On its way when the host was fenced: what it says of guests is over.
+    if node.fenced {
+        let why = "it is fenced; its agent has to say hello first".to_owned();
+        let node = command.node;
+        return Err(Refusal::Fence { node, why });
+    }
     // Once each: two answers in one entry would be two transitions at one index.
     let mut listed = BTreeSet::new();
     for observed in &command.observed {
         if !listed.insert(observed.instance) {
+            continue;
+        }
+        if eviction::observe(state, command.node, observed) {
             continue;
         }
         let placed = state
@@ -208,7 +217,7 @@ fn is_told_lost(instance: &Instance) -> bool {
         && instance.applied_generation == instance.generation
 }
 
-fn last_proof(state: &State, instance: &Instance) -> nube_types::TimestampMs {
+pub(crate) fn last_proof(state: &State, instance: &Instance) -> nube_types::TimestampMs {
     state
         .nodes
         .get(&instance.node)
