@@ -55,6 +55,12 @@ pub struct Events {
     pub apply_seconds: Histogram,
     /// Changes of leader or term seen here.
     pub leader_changes: Counter,
+    /// Heartbeats of hosts that were answered with a lease.
+    pub leases_granted: Counter,
+    /// Hosts that this leader took for lost.
+    pub fences: Counter,
+    /// Instances that this leader began anew on another host.
+    pub replacements: Counter,
     /// Tunnels, consoles and serial logs that are attached.
     pub streams: Gauge,
     stored_index: AtomicU64,
@@ -84,6 +90,9 @@ impl Events {
             apply_entries: Histogram::new(ENTRIES),
             apply_seconds: seconds(),
             leader_changes: Counter::default(),
+            leases_granted: Counter::default(),
+            fences: Counter::default(),
+            replacements: Counter::default(),
             streams: Gauge::default(),
             stored_index: AtomicU64::new(0),
         }
@@ -152,6 +161,21 @@ impl Events {
                 "nube_raft_leader_changes",
                 "New leaders and terms seen by this controller",
                 &self.leader_changes,
+            ),
+            (
+                "nube_leases_granted",
+                "Heartbeats of hosts answered with a lease by this leader",
+                &self.leases_granted,
+            ),
+            (
+                "nube_fences",
+                "Hosts that this leader took for lost",
+                &self.fences,
+            ),
+            (
+                "nube_replacements",
+                "Instances that this leader began anew on another host",
+                &self.replacements,
             ),
         ] {
             registry.register(name, help, counter.clone());

@@ -13,7 +13,7 @@ use tonic::{Status, Streaming};
 
 use super::talk::{Input, Output, Proposed, Sight, Talk};
 use crate::cell::Cell;
-use crate::clock;
+use crate::{clock, metrics};
 
 /// One session, from its first message to its end.
 pub struct Session {
@@ -126,7 +126,12 @@ impl Session {
 
     fn perform(&self, output: Output, number: u64, under_way: &mut UnderWay) -> Result<(), Status> {
         match output {
-            Output::Down(message) => self.send(message)?,
+            Output::Down(message) => {
+                if matches!(&message, Down::HeartbeatAck(ack) if ack.lease.is_some()) {
+                    metrics::events().leases_granted.inc();
+                }
+                self.send(message)?;
+            }
             Output::Heard => self.cell.agents.heard(self.node, number),
             Output::Propose(command) => {
                 let proposal = propose(Arc::clone(&self.cell), self.node, *command);

@@ -88,7 +88,7 @@ pub async fn run(cell: Arc<Cell>) {
             continue;
         }
         for step in plan(&state, &raft, &cell.config.members) {
-            if take(&cell, &step).await {
+            if take(&cell, raft.term, &step).await {
                 // The picture has changed: look again before the next one.
                 break;
             }
@@ -97,13 +97,13 @@ pub async fn run(cell: Arc<Cell>) {
 }
 
 /// True when it was done.
-async fn take(cell: &Cell, step: &Step) -> bool {
+async fn take(cell: &Cell, term: u64, step: &Step) -> bool {
     let raft = &cell.raft;
     let work = async {
         match step {
             Step::Register(rows) => {
-                super::propose(cell, Command::RegisterMembers(rows.clone())).await;
-                return true;
+                let command = Command::RegisterMembers(rows.clone());
+                return super::propose(cell, term, command).await.is_ok();
             }
             Step::AddLearner(id) => raft.add_learner(*id).await,
             Step::Promote(id) => raft.promote(*id).await,

@@ -5,19 +5,22 @@
 pub mod cluster;
 pub mod member;
 pub mod node;
+pub mod replace;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use nube_consensus::ProposeError;
 use nube_state::command::InitCluster;
-use nube_state::{Command, Envelope, State};
+use nube_state::{Command, Envelope, Outcome, State};
 use nube_types::limits::{NODE_SEEN_COMMIT_MS, TICK_MS};
 use nube_types::{NetworkId, NodeId, ProjectId, TimestampMs};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::cell::Cell;
-use crate::clock;
+use crate::fleet::Hosts;
+use crate::{clock, metrics};
 
 /// What the leader goes by in one round.
 pub struct Look<'a> {
@@ -31,16 +34,25 @@ pub struct Look<'a> {
     pub leading_ms: u64,
     /// Proof of life is due for committing.
     pub with_seen: bool,
+    /// For new places.
+    pub hosts: &'a Hosts,
 }
 
 /// All that the leader decides in one round, in the order in which it is to be
-/// proposed. `draw`: a first entry with fresh ids.
-pub fn round(look: &Look<'_>, draw: impl FnOnce() -> InitCluster) -> Vec<Command> {
+/// proposed, in the term it was decided in. `fence`: as [`replace::fences`] asks;
+/// `draw`: a first entry with fresh ids.
+pub fn round(
+    look: &Look<'_>,
+    fence: &mut dyn FnMut(NodeId, u64) -> Option<u64>,
+    draw: impl FnOnce() -> InitCluster,
+) -> Vec<Command> {
     if let Some(first) = cluster::plan(look.state, draw) {
         return vec![first];
     }
     let mut commands = vec![node::tick(look.silence, look.now, look.with_seen)];
     commands.extend(node::plan(look));
+    commands.extend(replace::fences(look.state, fence));
+    commands.extend(replace::replacements(look.state, look.hosts));
     commands
 }
 
@@ -57,7 +69,7 @@ pub async fn run(cell: Arc<Cell>) {
             leases.lead(term, now_ms);
             leases.leading_since_ms().map(|since_ms| now_ms - since_ms)
         });
-        let Some(leading_ms) = leading_ms else {
+        let (Some(term), Some(leading_ms)) = (term, leading_ms) else {
             continue;
         };
         let (state, silence) = (cell.views.now(), cell.agents.silence());
@@ -71,10 +83,44 @@ pub async fn run(cell: Arc<Cell>) {
             now: clock::now(),
             leading_ms,
             with_seen,
+            hosts: &cell.hosts,
         };
-        for command in round(&look, || first_entry(&cell)) {
-            propose(&cell, command).await;
+        let mut fence = |node, fence_epoch| {
+            let agents = &cell.agents;
+            agents.leases(|leases, now_ms| leases.begin_fence(node, term, fence_epoch, now_ms))
+        };
+        for command in round(&look, &mut fence, || first_entry(&cell)) {
+            carry_out(&cell, term, command).await;
         }
+    }
+}
+
+/// Proposes; notes what became of fences and replacements.
+async fn carry_out(cell: &Cell, term: u64, command: Command) {
+    let fenced = match &command {
+        Command::FenceNode(fence) => Some(fence.node),
+        _ => None,
+    };
+    let replaces = matches!(command, Command::ReplaceInstance(_));
+    let outcome = propose(cell, term, command).await;
+    let committed = matches!(&outcome, Ok(outcome) if !matches!(outcome, Outcome::Refused(_)));
+    if let Ok(Outcome::Refused(refusal)) = &outcome {
+        tracing::debug!("refused, the next round looks again: {refusal}");
+    }
+    if committed && replaces {
+        metrics::events().replacements.inc();
+    }
+    let Some(node) = fenced else { return };
+    if committed {
+        tracing::warn!(%node, "fenced: nothing that may be replaced runs there");
+        metrics::events().fences.inc();
+    }
+    // Lost on the way it may still take effect, but not in this term.
+    if !matches!(outcome, Err(ProposeError::UnknownOutcome)) {
+        let state = cell.views.now();
+        let fence_epoch = state.nodes.get(&node).map_or(0, |node| node.fence_epoch);
+        let agents = &cell.agents;
+        agents.leases(|leases, _| leases.fence_settled(node, fence_epoch));
     }
 }
 
@@ -87,7 +133,7 @@ fn first_entry(cell: &Cell) -> InitCluster {
     }
 }
 
-async fn propose(cell: &Cell, command: Command) {
+async fn propose(cell: &Cell, term: u64, command: Command) -> Result<Outcome, ProposeError> {
     let actor = format!("controller/{}", cell.config.id);
     let envelope = Envelope {
         source: None,
@@ -96,7 +142,10 @@ async fn propose(cell: &Cell, command: Command) {
         actor,
         command,
     };
-    if let Err(error) = cell.proposer.append(envelope).await {
-        tracing::debug!("not committed, the next round tries again: {error}");
-    }
+    let answer = cell.proposer.append_in(term, envelope).await;
+    answer
+        .map(|committed| committed.outcome)
+        .inspect_err(|error| {
+            tracing::debug!("not committed, the next round tries again: {error}");
+        })
 }

@@ -57,6 +57,7 @@ pub fn plan(look: &Look<'_>) -> Vec<Command> {
 #[cfg(test)]
 mod test {
     use super::*;
+    use crate::fleet::Hosts;
     use nube_state::command::InitCluster;
     use nube_state::{Accelerator, Envelope, Isolation, NodeFacts, State, apply};
     use nube_types::{Mib, Name, NetworkId, ProjectId};
@@ -117,6 +118,7 @@ mod test {
                 now,
                 leading_ms,
                 with_seen: false,
+                hosts: &Hosts::default(),
             })
         };
         let silent = BTreeMap::from([(NodeId(1), UNREACHABLE)]);
@@ -143,13 +145,14 @@ mod test {
                 now: TimestampMs(100_000),
                 leading_ms: u64::MAX,
                 with_seen: false,
+                hosts: &Hosts::default(),
             };
             let first = InitCluster {
                 cluster_id: [1; 16],
                 project: ProjectId(1),
                 network: NetworkId(1),
             };
-            crate::reconcile::round(&look, || first)
+            crate::reconcile::round(&look, &mut |_, _| None, || first)
         };
         assert!(matches!(
             decided(&empty).as_slice(),
