@@ -275,6 +275,7 @@ mod test {
             "cloudctl down --purge --yes",
             "cloudctl launch micro --dry-run --project web",
             "cloudctl launch micro --if-revision 1042",
+            "cloudctl launch micro --on-host-failure replace --dry-run",
             "cloudctl --context work project quota web --images unlimited",
             "cloudctl access-key create --role member --ttl 90d --save x",
             "cloudctl principal role alice none --cell",

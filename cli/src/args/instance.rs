@@ -69,6 +69,12 @@ pub struct Launch {
     #[arg(long, value_enum)]
     pub accelerator: Option<Accelerator>,
 
+    /// When its host is lost: keep waits for the host and its disk; replace
+    /// starts it on another host, with a NEW disk from the image, under the same
+    /// name, address and host key. What it wrote to its disk is gone then.
+    #[arg(long, value_enum, default_value_t)]
+    pub on_host_failure: OnHostFailure,
+
     /// Only say what would happen: price, what is left of the quota, the hosts
     /// and why; exit code 6 if it would be refused for room or quota.
     #[arg(long)]
@@ -111,6 +117,16 @@ pub enum Isolation {
     None,
     /// Hardware virtualisation.
     Hardware,
+}
+
+/// What becomes of an instance whose host is lost.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum OnHostFailure {
+    /// It waits for its host, with its disk.
+    #[default]
+    Keep,
+    /// It starts anew on another host, with a new disk.
+    Replace,
 }
 
 /// How the host runs guests.

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use nube_proto::v1::instance_service_client::InstanceServiceClient;
 use nube_proto::v1::{
-    ChangeInstanceRequest, DesiredState, GetInstanceRequest, Instance, InstanceStage,
-    InstanceState, ListInstancesRequest, ListInstancesResponse,
+    ChangeInstanceRequest, DesiredState, GetInstanceRequest, HostFailurePolicy, Instance,
+    InstanceStage, InstanceState, ListInstancesRequest, ListInstancesResponse,
 };
 
 use super::{App, wait};
@@ -233,6 +233,11 @@ fn details(i: &Instance) -> String {
     );
     fields.add("image", format!("{} ({})", i.image_name, i.image_id));
     fields.add("node", node_line(i));
+    let policy = i.on_host_failure();
+    if policy != HostFailurePolicy::Unspecified {
+        let word = enum_word(policy.as_str_name(), "HOST_FAILURE_POLICY");
+        fields.add("if lost", word);
+    }
     fields.add(
         "address",
         format!("{} in {}", or_dash(&i.private_ip), i.network_id),
@@ -323,6 +328,7 @@ pub mod test {
             generation: 1,
             applied_generation: 1,
             node_reachable: true,
+            on_host_failure: HostFailurePolicy::Keep as i32,
             ..Instance::default()
         }
     }

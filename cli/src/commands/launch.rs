@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use nube_proto::v1::instance_service_client::InstanceServiceClient;
 use nube_proto::v1::{
-    Instance, InstanceStage, InstanceState, IsolationClass, LaunchInstancesRequest,
-    LaunchInstancesResponse, PlacementStrategy,
+    HostFailurePolicy, Instance, InstanceStage, InstanceState, IsolationClass,
+    LaunchInstancesRequest, LaunchInstancesResponse, PlacementStrategy,
 };
 
 use super::{App, instance, tunnel, wait};
-use crate::args::instance::{Accelerator, Isolation, Launch, Strategy, Wait};
+use crate::args::instance::{Accelerator, Isolation, Launch, OnHostFailure, Strategy, Wait};
 use crate::client::Client;
 use crate::error::Result;
 use crate::files;
@@ -81,6 +81,10 @@ pub fn request(client: &Client, args: Launch) -> Result<LaunchInstancesRequest> 
         Isolation::None => IsolationClass::None,
         Isolation::Hardware => IsolationClass::Hardware,
     };
+    let on_host_failure = match args.on_host_failure {
+        OnHostFailure::Keep => HostFailurePolicy::Keep,
+        OnHostFailure::Replace => HostFailurePolicy::Replace,
+    };
     let accelerator = match args.accelerator {
         None => "",
         Some(Accelerator::Kvm) => "kvm",
@@ -100,6 +104,7 @@ pub fn request(client: &Client, args: Launch) -> Result<LaunchInstancesRequest> 
         isolation: isolation as i32,
         accelerator: accelerator.to_owned(),
         if_revision: args.if_revision,
+        on_host_failure: on_host_failure.into(),
     })
 }
 

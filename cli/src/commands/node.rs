@@ -11,7 +11,7 @@ use crate::args::node::{LabelEdit, Node as Verb};
 use crate::client::Client;
 use crate::error::{Error, Result};
 use crate::output::table::{Fields, Look, Table, Tone, Value};
-use crate::output::text::{enum_word, gib_of, or_dash, time};
+use crate::output::text::{enum_word, gib_of, or_dash, plural, time};
 
 /// `node …`.
 pub async fn run(app: &App, verb: Verb) -> Result<()> {
@@ -112,7 +112,10 @@ pub fn state_value(node: &Node) -> Value {
     let word = enum_word(node.state().as_str_name(), "NODE_STATE");
     match node.state() {
         NodeState::Ready if node.drained => Value::new("drained", Tone::Busy),
+        NodeState::Ready if node.evictions > 0 => Value::new("clearing", Tone::Busy),
         NodeState::Ready => Value::new(word, Tone::Good),
+        _ if node.fenced && node.drained => Value::new("fenced, drained", Tone::Bad),
+        _ if node.fenced => Value::new("fenced", Tone::Bad),
         _ if node.drained => Value::new(format!("{word}, drained"), Tone::Bad),
         _ => Value::new(word, Tone::Bad),
     }
@@ -164,6 +167,13 @@ pub fn table(look: Look, nodes: &[Node]) -> String {
     table.render_or("no nodes; an agent joins with its first session")
 }
 
+fn times(count: u64) -> String {
+    match count {
+        1 => "once".to_owned(),
+        _ => format!("{count} times"),
+    }
+}
+
 fn details(n: &Node) -> String {
     let mut fields = Fields::default();
     fields.add("name", &n.name);
@@ -171,7 +181,15 @@ fn details(n: &Node) -> String {
     fields.add("zone", &n.zone);
     let drained = if n.drained { ", drained" } else { "" };
     let state = enum_word(n.state().as_str_name(), "NODE_STATE");
-    fields.add("state", format!("{state}{drained}"));
+    let fenced = if n.fenced { ", fenced" } else { "" };
+    fields.add("state", format!("{state}{fenced}{drained}"));
+    if n.evictions > 0 {
+        let left = plural(n.evictions as usize, "instance");
+        fields.add("to clear away", format!("{left} that began anew elsewhere"));
+    }
+    if n.fence_epoch > 0 {
+        fields.add("taken for lost", times(n.fence_epoch));
+    }
     fields.add("last seen", time(n.last_seen_at_ms));
     let cores = n.vcpus_total;
     let percent = n.vcpu_overcommit_percent;
@@ -249,5 +267,17 @@ pub mod test {
         );
         crate::golden::check("node_list", &text);
         crate::golden::check("node_show", &details(&nodes[0]));
+        let mut lost = sample("node-3", NodeState::Unreachable);
+        (lost.fenced, lost.fence_epoch) = (true, 2);
+        let mut back = sample("node-4", NodeState::Ready);
+        (back.fence_epoch, back.evictions) = (1, 3);
+        let nodes = [lost, back];
+        let text = format!(
+            "{}\n{}\n{}",
+            table(Look::default(), &nodes),
+            details(&nodes[0]),
+            details(&nodes[1])
+        );
+        crate::golden::check("node_lost", &text);
     }
 }

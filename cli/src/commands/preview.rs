@@ -2,7 +2,7 @@
 //! the others, and the command that launches exactly so.
 
 use nube_proto::v1::instance_service_client::InstanceServiceClient;
-use nube_proto::v1::{LaunchPreview, QuotaLeft};
+use nube_proto::v1::{HostFailurePolicy, LaunchPreview, QuotaLeft};
 
 use super::{App, explain, launch};
 use crate::args::instance::Launch;
@@ -19,6 +19,7 @@ pub async fn run(app: &App, args: Launch) -> Result<u8> {
     app.output.refuse_csv()?;
     let client = app.client()?;
     let request = launch::request(&client, args)?;
+    let policy = request.on_host_failure();
     let preview = call!(
         client,
         "preview",
@@ -26,7 +27,7 @@ pub async fn run(app: &App, args: Launch) -> Result<u8> {
     )?;
     let again = again(std::env::args(), preview.revision);
     app.output
-        .message(&preview, |look| view(look, &preview, &again))?;
+        .message(&preview, |look| view(look, &preview, policy, &again))?;
     Ok(match preview.refusal.is_empty() {
         true => 0,
         false => Exit::NoCapacity.code(),
@@ -69,7 +70,7 @@ fn quoted(word: &str) -> String {
     }
 }
 
-fn view(look: Look, preview: &LaunchPreview, again: &str) -> String {
+fn view(look: Look, preview: &LaunchPreview, policy: HostFailurePolicy, again: &str) -> String {
     let mut fields = Fields::default();
     let hour = money(preview.price_nanos_per_hour, 4);
     let month = money(preview.price_nanos_per_month, 2);
@@ -81,6 +82,10 @@ fn view(look: Look, preview: &LaunchPreview, again: &str) -> String {
     fields.add("", format!("{month} {currency} per month of 730 hours"));
     let at = format!("{}, {}", preview.revision, time(preview.time_ms));
     fields.add("revision", at);
+    if policy == HostFailurePolicy::Replace {
+        let what = "replaced on another host, with a new disk from the image";
+        fields.add("if lost", what);
+    }
     let mut text = fields.render();
     if !preview.quota.is_empty() {
         text.push_str(&format!("\n{}", quota(look, &preview.quota)));
@@ -174,14 +179,15 @@ mod test {
     #[test]
     fn previews_are_golden() {
         let again = "cloudctl launch micro --name web --if-revision 1042";
-        let text = view(Look::default(), &preview(), again);
+        let replace = HostFailurePolicy::Replace;
+        let text = view(Look::default(), &preview(), replace, again);
         crate::golden::check_narrow("preview", &text);
         let mut many = preview();
         many.placements = (1..=5).map(|n| redacted(&format!("web-{n}"))).collect();
         many.placements[4].hosts.remove(0);
         (many.quota[0].asked, many.quota[0].left) = (8, 0);
         many.refusal = "quota: instances: 8 asked, 7 left of 10\nask less".into();
-        let text = view(Look::default(), &many, again);
+        let text = view(Look::default(), &many, HostFailurePolicy::Keep, again);
         assert!(!text.contains("--if-revision"), "{text}");
         crate::golden::check_narrow("preview_refused", &text);
     }

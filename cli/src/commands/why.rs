@@ -106,9 +106,13 @@ fn tell(story: &Story) -> String {
         text.push('\n');
     }
     // One log entry is one moment: the wish, and what followed from it at once.
+    // The explanation that is kept is that of its newest place.
+    let newest = story.events.iter().rfind(|event| is_new_place(event));
     for entry in story.events.chunk_by(|a, b| a.revision == b.revision) {
         let mut margin = format!("{}  ", time(entry[0].time_ms));
-        for line in lines(entry, story.placement.as_ref()) {
+        let explained = newest.is_none_or(|newest| newest.revision == entry[0].revision);
+        let placement = story.placement.as_ref().filter(|_| explained);
+        for line in lines(entry, placement) {
             text.push_str(&format!("{margin}{}\n", escape(&line)));
             INDENT.clone_into(&mut margin);
         }
@@ -152,6 +156,11 @@ fn is_placement(event: &Event) -> bool {
     event.action == "instance.state" && event.detail.starts_with("placed on ")
 }
 
+/// It began anew on another host.
+fn is_new_place(event: &Event) -> bool {
+    event.action == "instance.state" && event.detail.starts_with("placed anew on ")
+}
+
 /// What one log entry did.
 fn lines(entry: &[Event], placement: Option<&PlacementExplanation>) -> Vec<String> {
     let mut lines = Vec::new();
@@ -169,6 +178,10 @@ fn lines(entry: &[Event], placement: Option<&PlacementExplanation>) -> Vec<Strin
         }
         match event.action.as_str() {
             "instance.launch" => {}
+            _ if is_new_place(event) => {
+                lines.push(sentence(event));
+                lines.extend(placement.iter().flat_map(|placement| placed(placement)));
+            }
             // The explanation says it better.
             _ if is_placement(event) && placement.is_some() => {}
             "instance.state" if actor == Some(&event.actor) => lines.push(event.detail.clone()),
@@ -295,6 +308,25 @@ mod test {
         gone.oldest_revision = 1100;
         let text = tell(&story()) + "\n" + &tell(&second) + "\n" + &tell(&gone);
         crate::golden::check_narrow("why", &text);
+    }
+
+    #[test]
+    fn a_replacement_is_explained_where_it_happened() {
+        let mut lost = story();
+        lost.instance = Some(instance::test::sample("web", InstanceState::Running));
+        lost.events.drain(4..);
+        let by = |seconds, actor, detail| {
+            let mut event = happened(seconds, actor, "instance.state", detail);
+            event.source.clear();
+            event
+        };
+        let why = "running → pending: its host was lost; it waits for room on another";
+        lost.events.extend([
+            by(90, "controller/1", why),
+            by(91, "controller/1", "placed anew on node-2: node-1 was lost"),
+            by(95, "agent/node-2", "pending → running"),
+        ]);
+        crate::golden::check("why_replaced", &tell(&lost));
     }
 
     #[test]

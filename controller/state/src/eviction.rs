@@ -156,8 +156,7 @@ fn end_runs(state: &mut State, node: NodeId) {
         // A stop that was taken back is over as well.
         instance.state = InstanceState::Pending;
         instance.stage = InstanceStage::None;
-        "its host is lost; it begins anew on another one as soon as one has room"
-            .clone_into(&mut instance.reason);
+        "its host was lost; it waits for room on another".clone_into(&mut instance.reason);
         instance::store(state, instance);
     }
 }

@@ -189,7 +189,7 @@ fn silent_hosts_are_fenced_for_what_may_be_replaced_and_wants_to_run() {
         node: LOST,
         fence_epoch: 1,
     });
-    assert_eq!(cell.fences(), [fence.clone()]);
+    assert_eq!(cell.fences(), std::slice::from_ref(&fence));
     let mut asked = Vec::new();
     let waits = fences(&cell.state, &mut |node, fence_epoch| {
         asked.push((node, fence_epoch));
