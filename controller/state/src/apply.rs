@@ -4,8 +4,8 @@ use crate::command::{Command, Envelope, Tick};
 use crate::outcome::{Outcome, Refusal};
 use crate::state::{self, State};
 use crate::{
-    access_key, event, eviction, image, instance, join_token, member, network, node, principal,
-    project, request, ssh_key,
+    access_key, event, eviction, hash_check, image, instance, join_token, member, network, node,
+    principal, project, request, ssh_key,
 };
 
 /// Applies the entry at `index`. Deterministic; synchronous; no I/O.
@@ -18,6 +18,7 @@ use crate::{
 /// make this replica differ from the others.
 pub fn apply(state: &mut State, index: u64, envelope: &Envelope) -> Outcome {
     assert!(index > state.index, "entry {index} after {}", state.index);
+    hash_check::note(state, index);
     state.index = index;
     state.time = state.time.max(envelope.at);
     if let Some(request) = &envelope.request
@@ -71,6 +72,7 @@ fn run(state: &mut State, command: &Command) -> Result<Outcome, Refusal> {
         Command::RedeemJoinToken(command) => join_token::redeem(state, command),
         Command::RegisterMembers(command) => member::register(state, command),
         Command::RemoveMember(command) => member::remove(state, command),
+        Command::CheckStateHash(command) => Ok(hash_check::check(state, command)),
         Command::FenceNode(command) => eviction::fence(state, command),
         Command::ReplaceInstance(command) => eviction::replace(state, command),
     }

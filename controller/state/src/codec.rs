@@ -18,14 +18,31 @@ pub const FORMAT: u8 = 1;
 /// Store key of the singletons; no table has number 0.
 pub const META_KEY: &[u8] = &[0];
 
+/// The highest command number that this version knows.
+pub const COMMAND_MAX: u64 = 25;
+/// Tables in every state hash, whether empty or not: those of the first version.
+const TABLES_ALWAYS_HASHED: usize = 15;
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
 /// Why bytes are not what they should be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CodecError {
     /// Written by a newer version: this replica must not guess.
-    #[error("format {found} is not format {FORMAT}")]
+    #[error(
+        "format {found} is not format {FORMAT}, the one that version {VERSION} reads: \
+         run a newer version here"
+    )]
     Format {
         /// What was found.
         found: u8,
+    },
+    /// Written by a newer version in the same format: this replica must not skip it.
+    #[error(
+        "{what} is not known to version {VERSION}: it was written by a newer one, run that here"
+    )]
+    Newer {
+        /// What this version does not know.
+        what: String,
     },
     /// Not what was expected there.
     #[error("malformed {what}: {cause}")]
@@ -81,15 +98,36 @@ pub fn encode_envelope(envelope: &Envelope) -> Vec<u8> {
 /// readers skip fields that they do not know, and a replica that skips what the
 /// others apply is no replica any more (A8).
 pub fn decode_envelope(bytes: &[u8]) -> Result<Envelope, CodecError> {
-    let envelope = whole(unversioned(bytes)?, "command")?;
+    let body = unversioned(bytes)?;
+    let envelope = whole(body, "command").map_err(|error| match newer_command(body) {
+        Some(number) => newer(format!(
+            "command {number} (the newest here is {COMMAND_MAX})"
+        )),
+        None => error,
+    })?;
     if encode_envelope(&envelope) != bytes {
-        let cause = "it is not what this version would write".to_owned();
-        return Err(CodecError::Malformed {
-            what: "command",
-            cause,
-        });
+        return Err(newer(
+            "a field of a command, or the way in which it is written,",
+        ));
     }
     Ok(envelope)
+}
+
+fn newer(what: impl Into<String>) -> CodecError {
+    CodecError::Newer { what: what.into() }
+}
+
+/// The number of an envelope's command, if this version does not know it.
+fn newer_command(body: &[u8]) -> Option<u64> {
+    let mut decoder = minicbor::Decoder::new(body);
+    decoder.array().ok()?;
+    // Request, time, actor; then the command: its number and its fields.
+    for _ in 0..3 {
+        decoder.skip().ok()?;
+    }
+    decoder.array().ok()?;
+    let number = decoder.u64().ok()?;
+    (number > COMMAND_MAX).then_some(number)
 }
 
 /// An outcome's bytes, for the controller that forwarded the command.
@@ -180,10 +218,15 @@ pub fn state_hash(state: &State) -> [u8; 32] {
     }
     let mut hasher = blake3::Hasher::new();
     hasher.update(&versioned(&meta));
-    // A table that came later counts from its first row on: until then replicas
-    // of both versions have one hash.
-    let later = Some(state.evictions.digest()).filter(|_| !state.evictions.is_empty());
-    for lanes in digests(state).into_iter().chain(later) {
+    for (position, (table, lanes)) in digests(state).into_iter().enumerate() {
+        // A table that a later version brought: while it is empty the hash is as it
+        // was before, or old logs would not lead to their recorded hashes (F3).
+        if position >= TABLES_ALWAYS_HASHED {
+            if lanes == [0; 4] {
+                continue;
+            }
+            hasher.update(&[table]);
+        }
         for lane in lanes {
             hasher.update(&lane.to_be_bytes());
         }
@@ -191,23 +234,45 @@ pub fn state_hash(state: &State) -> [u8; 32] {
     *hasher.finalize().as_bytes()
 }
 
-fn digests(state: &State) -> [[u64; 4]; 15] {
+/// Hash of all that a replica is, index apart: [`state_hash`] and what that leaves
+/// out, because two replicas of one cell have to be alike in those as well.
+#[must_use]
+pub fn replica_hash(state: &State) -> [u8; 32] {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&state_hash(state));
+    hasher.update(&state.time.0.to_be_bytes());
+    hasher.update(&state.cluster.map_or([0; 16], |cluster| cluster.id));
+    for lanes in [state.members.digest(), state.join_tokens.digest()] {
+        for lane in lanes {
+            hasher.update(&lane.to_be_bytes());
+        }
+    }
+    *hasher.finalize().as_bytes()
+}
+
+fn digest_of<R: Record>(table: &Table<R>) -> (u8, [u64; 4]) {
+    (R::TABLE, table.digest())
+}
+
+/// New tables come last: see [`TABLES_ALWAYS_HASHED`].
+fn digests(state: &State) -> [(u8, [u64; 4]); TABLES_ALWAYS_HASHED + 1] {
     [
-        state.ssh_keys.digest(),
-        state.images.digest(),
-        state.instance_types.digest(),
-        state.networks.digest(),
-        state.released.digest(),
-        state.requests.digest(),
-        state.nodes.digest(),
-        state.instances.digest(),
-        state.usage.digest(),
-        state.transitions.digest(),
-        state.projects.digest(),
-        state.principals.digest(),
-        state.access_keys.digest(),
-        state.events.digest(),
-        state.placements.digest(),
+        digest_of(&state.ssh_keys),
+        digest_of(&state.images),
+        digest_of(&state.instance_types),
+        digest_of(&state.networks),
+        digest_of(&state.released),
+        digest_of(&state.requests),
+        digest_of(&state.nodes),
+        digest_of(&state.instances),
+        digest_of(&state.usage),
+        digest_of(&state.transitions),
+        digest_of(&state.projects),
+        digest_of(&state.principals),
+        digest_of(&state.access_keys),
+        digest_of(&state.events),
+        digest_of(&state.placements),
+        digest_of(&state.evictions),
     ]
 }
 
@@ -254,7 +319,7 @@ fn encode_table<R: Record>(encoder: &mut minicbor::Encoder<&mut Vec<u8>>, table:
 pub fn decode_snapshot(bytes: &[u8]) -> Result<State, CodecError> {
     let mut decoder = minicbor::Decoder::new(unversioned(bytes)?);
     let wrong = malformed("snapshot");
-    let meta: Meta = decoder.decode().map_err(&wrong)?;
+    let meta: Meta = as_written(&mut decoder, &wrong, "a singleton of a snapshot")?;
     // A version before tenants wrote the first ten tables only.
     let before_tenants = meta.network_number_max.is_none();
     let tables_more = meta.tables_more;
@@ -290,14 +355,27 @@ pub fn decode_snapshot(bytes: &[u8]) -> Result<State, CodecError> {
         }
     }
     if decoder.position() + 1 != bytes.len() {
-        let cause = "bytes are left over".to_owned();
-        return Err(CodecError::Malformed {
-            what: "snapshot",
-            cause,
-        });
+        return Err(newer("what comes after the last table of a snapshot"));
     }
     finish(&mut state);
     Ok(state)
+}
+
+/// Reads one value that this version would write in the same way. An older version's
+/// value is one: its fields are here, and those it lacks stay absent. A newer one's has
+/// fields that a CBOR reader skips; a replica that forgets them differs from the others.
+fn as_written<'b, T: Encode<()> + Decode<'b, ()>>(
+    decoder: &mut minicbor::Decoder<'b>,
+    wrong: &impl Fn(minicbor::decode::Error) -> CodecError,
+    what: &'static str,
+) -> Result<T, CodecError> {
+    let begin = decoder.position();
+    let value: T = decoder.decode().map_err(wrong)?;
+    let written = minicbor::to_vec(&value).expect("encoding into memory has no way to fail");
+    if decoder.input().get(begin..decoder.position()) != Some(written.as_slice()) {
+        return Err(newer(what));
+    }
+    Ok(value)
 }
 
 fn decode_table<R: Record>(
@@ -308,7 +386,7 @@ fn decode_table<R: Record>(
     let count = decoder.array().map_err(&wrong)?.unwrap_or(0);
     let mut last: Option<R::Key> = None;
     for _ in 0..count {
-        let record: R = decoder.decode().map_err(&wrong)?;
+        let record: R = as_written(decoder, &wrong, "a field of a record in a snapshot")?;
         let key = record.key();
         if last.is_some_and(|last| last >= key) {
             let cause = "records are not in key order".to_owned();

@@ -8,6 +8,7 @@ use nube_types::{
 };
 
 use crate::eviction::{FenceNode, ReplaceInstance};
+use crate::hash_check::CheckStateHash;
 use crate::image::{Blob, DiskFormat};
 use crate::instance::{HostFailurePolicy, InstanceStage, InstanceState};
 use crate::join_token::{CreateJoinToken, RedeemJoinToken};
@@ -129,6 +130,9 @@ pub enum Command {
     /// A member must not take part any more.
     #[n(24)]
     RemoveMember(#[n(0)] RemoveMember),
+    /// Replicas compare what they were at an index; one that differs ends.
+    #[n(25)]
+    CheckStateHash(#[n(0)] CheckStateHash),
     /// Nothing that may be replaced runs on this host any more.
     #[n(26)]
     FenceNode(#[n(0)] FenceNode),

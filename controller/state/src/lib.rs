@@ -23,6 +23,7 @@ pub mod codec;
 pub mod command;
 pub mod event;
 pub mod eviction;
+pub mod hash_check;
 pub mod image;
 pub mod instance;
 pub mod instance_type;

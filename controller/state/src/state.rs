@@ -10,6 +10,7 @@ use crate::access_key::AccessKey;
 use crate::command::InitCluster;
 use crate::event::{Event, Note};
 use crate::eviction::Eviction;
+use crate::hash_check::Marks;
 use crate::image::Image;
 use crate::instance::{Instance, InstanceState};
 use crate::instance_type::{self, InstanceType};
@@ -99,6 +100,8 @@ pub struct State {
     pub evictions: Table<Eviction>,
     /// Never stored, never hashed: rebuilt from the above.
     pub derived: Derived,
+    /// Never stored, never hashed: this replica's own memory. See `hash_check.rs`.
+    pub marks: Marks,
 }
 
 impl Default for State {
@@ -135,6 +138,7 @@ impl Default for State {
             members: Table::default(),
             evictions: Table::default(),
             derived: Derived::default(),
+            marks: Marks::default(),
         }
     }
 }

@@ -18,6 +18,7 @@ use fixture::{
 };
 use nube_state::command::{LaunchInstances, NodeSeen, Tick, Wish};
 use nube_state::eviction::ReplaceInstance;
+use nube_state::hash_check::CheckStateHash;
 use nube_state::join_token::{CreateJoinToken, Joined, RedeemJoinToken};
 use nube_state::member::{NewMember, RegisterMembers, RemoveMember};
 use nube_state::{
@@ -101,6 +102,10 @@ fn commands() -> Vec<(&'static str, Command)> {
             to: NodeId(2),
             explanation: Some(fixture::explanation(NodeId(2))),
         }),
+        Command::CheckStateHash(CheckStateHash {
+            index: 1_000,
+            hash: [6; 32],
+        }),
     ];
     let named = |command: Command| {
         let name = match &command {
@@ -135,6 +140,7 @@ fn commands() -> Vec<(&'static str, Command)> {
             Command::RemoveMember(_) => "remove_member",
             Command::FenceNode(_) => "fence_node",
             Command::ReplaceInstance(_) => "replace_instance",
+            Command::CheckStateHash(_) => "check_state_hash",
         };
         (name, command)
     };
@@ -596,15 +602,59 @@ fn a_field_of_a_newer_version_stops_the_reader() {
     assert!(bytes.ends_with(&tick_of_one_field), "{}", hex(&bytes));
     let mut newer = bytes[..bytes.len() - 2].to_vec();
     newer.extend([0x82, 0x80, 0x05]);
-    let refused = codec::decode_envelope(&newer);
-    assert!(
-        matches!(
-            refused,
-            Err(CodecError::Malformed {
-                what: "command",
-                ..
-            })
-        ),
-        "{refused:?}"
-    );
+    let refused = codec::decode_envelope(&newer).expect_err("a field more");
+    assert!(matches!(refused, CodecError::Newer { .. }), "{refused:?}");
+    assert_says_newer(&refused);
+}
+
+/// A8: whoever stops must learn that a newer version is needed here.
+fn assert_says_newer(error: &CodecError) {
+    let text = error.to_string();
+    assert!(text.contains(env!("CARGO_PKG_VERSION")), "{text}");
+    assert!(text.contains("newer"), "{text}");
+}
+
+#[test]
+fn a_command_of_a_newer_version_stops_the_reader_by_its_number() {
+    let commands = commands();
+    assert_eq!(commands.len() as u64, codec::COMMAND_MAX + 1, "all numbers");
+    let mut tick = envelope(fixture::tick());
+    tick.source = None;
+    let bytes = codec::encode_envelope(&tick);
+    let tick_is_number_one = [0x82, 0x01, 0x81, 0x81, 0x80];
+    assert!(bytes.ends_with(&tick_is_number_one), "{}", hex(&bytes));
+    for number in [
+        u8::try_from(codec::COMMAND_MAX + 1).expect("small"),
+        99,
+        u8::MAX,
+    ] {
+        let mut other = bytes[..bytes.len() - tick_is_number_one.len()].to_vec();
+        other.extend([0x82, 0x18, number, 0x81, 0x80]);
+        let refused = codec::decode_envelope(&other).expect_err("an unknown command");
+        assert!(matches!(refused, CodecError::Newer { .. }), "{refused:?}");
+        assert_says_newer(&refused);
+        assert!(refused.to_string().contains(&format!("command {number} ")));
+    }
+}
+
+#[test]
+fn a_snapshot_of_a_newer_version_stops_the_reader() {
+    let bytes = codec::encode_snapshot(&State::default());
+    // One table more, empty or not, comes after those that are known.
+    let mut longer = bytes.clone();
+    longer.push(0x80);
+    assert_says_newer(&codec::decode_snapshot(&longer).expect_err("a table more"));
+    // One singleton more: the array of eight becomes one of nine.
+    let eight = bytes
+        .iter()
+        .position(|byte| *byte == 0x88)
+        .expect("singletons");
+    let meta_ends = bytes.len() - 17;
+    let mut wider = bytes.clone();
+    wider[eight] = 0x89;
+    wider.insert(meta_ends, 0x05);
+    assert_says_newer(&codec::decode_snapshot(&wider).expect_err("a singleton more"));
+    let mut other = bytes;
+    other[0] = FORMAT + 1;
+    assert_says_newer(&codec::decode_snapshot(&other).expect_err("a format more"));
 }

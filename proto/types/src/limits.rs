@@ -93,6 +93,10 @@ pub const JOIN_TOKENS_MAX: usize = 1_000;
 /// Tunnels open at once through one controller.
 pub const TUNNELS_MAX: usize = 1_000;
 
+/// Replicas compare their state hashes once in so many entries: a replica that went
+/// astray serves its mistakes for no longer. More often: more entries that say nothing.
+pub const STATE_HASH_EVERY_ENTRIES: u64 = 1_000;
+
 /// How long an instance may stay in a transitional state before the control
 /// plane says what is wrong (replicated time). Each has an exit: `failed`.
 pub const STARTING_DEADLINE_MS: u64 = 10 * 60 * 1000;

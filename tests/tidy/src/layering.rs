@@ -140,7 +140,13 @@ pub const ROOMS: &[Room] = &[
     },
     Room {
         package: "nube-cluster-tests",
-        may_know: &["nube-types", "nube-proto", "nube-tls", "nube-harness", "nube-history"],
+        may_know: &[
+            "nube-types",
+            "nube-proto",
+            "nube-tls",
+            "nube-harness",
+            "nube-history",
+        ],
         must_not_reach: NO_REPLICA,
     },
     Room {
