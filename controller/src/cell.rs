@@ -11,6 +11,7 @@ use tonic::Status;
 use crate::agents::Agents;
 use crate::api::status;
 use crate::blob::Blobs;
+use crate::clock::Clock;
 use crate::config::Config;
 use crate::fleet::Hosts;
 use crate::metrics;
@@ -33,6 +34,8 @@ pub struct Cell {
     pub proposer: Proposer,
     /// The other controllers.
     pub peers: Arc<Peers>,
+    /// The cell's clock.
+    pub clock: Arc<Clock>,
     /// Sessions of agents with this controller.
     pub agents: Agents,
     /// Image files.

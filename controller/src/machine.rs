@@ -2,13 +2,16 @@
 //! the view and hands the changes to the store. Called by the consensus driver
 //! from one thread.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
 use nube_consensus::StateMachine;
+use nube_state::hash_check::Divergence;
 use nube_state::{Change, Outcome, State, codec};
 use nube_types::TimestampMs;
 
+use crate::clock::Clock;
 use crate::metrics;
 use crate::store::Writer;
 use crate::view::Publisher;
@@ -20,6 +23,9 @@ pub struct Machine {
     publisher: Publisher,
     store: Writer,
     recorder: Recorder,
+    clock: Arc<Clock>,
+    /// Where it is written down that this replica differs from the others.
+    diverged: PathBuf,
     /// What the batch under way changed, entry by entry.
     entries: Vec<(u64, TimestampMs, Vec<Change>)>,
     batch: Option<Batch>,
@@ -32,18 +38,53 @@ struct Batch {
 }
 
 impl Machine {
-    /// Starts from a recovered state.
+    /// Starts from a recovered state. `diverged`: a file to write should this replica
+    /// turn out to differ from the others.
     #[must_use]
-    pub fn new(state: State, publisher: Publisher, store: Writer, recorder: Recorder) -> Self {
+    pub fn new(
+        state: State,
+        publisher: Publisher,
+        store: Writer,
+        recorder: Recorder,
+        clock: Arc<Clock>,
+        diverged: PathBuf,
+    ) -> Self {
         Self {
             state,
             publisher,
             store,
             recorder,
+            clock,
+            diverged,
             entries: Vec::new(),
             batch: None,
         }
     }
+
+    /// The end of a replica that is no replica any more (A4). What it has stored must
+    /// not serve again, and a restart would not know: so it is written down first.
+    fn end(&self, divergence: &Divergence) -> ! {
+        let reason = explain(divergence);
+        if let Err(error) = std::fs::write(&self.diverged, format!("{reason}\n")) {
+            tracing::error!("writing {}: {error}", self.diverged.display());
+        }
+        panic!("{reason}")
+    }
+}
+
+fn explain(divergence: &Divergence) -> String {
+    format!(
+        "this replica's state differs from the leader's (A4): after all entries below index {} it \
+         has hash {}, the leader has {} (compared by entry {}). It must not serve any more. Remove \
+         this member (cloudctl cluster remove), delete its data and join again under a new number \
+         (cloudctl cluster add). When several members end with one and the same hash of their \
+         own, the leader is the one that differs: replace that one instead, and delete the file \
+         `diverged` of the others",
+        divergence.index,
+        hex::encode(divergence.own),
+        hex::encode(divergence.leader),
+        divergence.entry
+    )
 }
 
 impl StateMachine for Machine {
@@ -52,7 +93,8 @@ impl StateMachine for Machine {
     /// # Panics
     /// On an entry that this version does not know (A8): skipping it would make
     /// this replica differ from the others without a word. Clients cannot cause
-    /// that: only controllers write entries, after decoding them.
+    /// that: only controllers write entries, after decoding them. And when this
+    /// replica differs from the others.
     fn apply(&mut self, index: u64, _term: u64, data: &[u8]) -> Outcome {
         let batch = self.batch.get_or_insert_with(|| Batch {
             begun: Instant::now(),
@@ -62,6 +104,9 @@ impl StateMachine for Machine {
         let envelope = codec::decode_envelope(data)
             .unwrap_or_else(|error| panic!("log entry {index} cannot be applied: {error}"));
         let outcome = nube_state::apply(&mut self.state, index, &envelope);
+        if let Some(divergence) = &self.state.marks.diverged {
+            self.end(divergence);
+        }
         let changes = self.state.take_changes();
         if !changes.is_empty() {
             self.entries.push((index, self.state.time, changes));
@@ -70,6 +115,7 @@ impl StateMachine for Machine {
     }
 
     fn applied(&mut self, _index: u64) {
+        self.clock.observe(self.state.time);
         let entries = std::mem::take(&mut self.entries);
         let changes = entries.iter().flat_map(|(_, _, changes)| changes);
         self.store.write(changes.cloned(), &self.state);
@@ -109,3 +155,7 @@ impl StateMachine for Machine {
         self.state.index
     }
 }
+
+#[cfg(test)]
+#[path = "machine/test.rs"]
+mod test;

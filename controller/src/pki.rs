@@ -219,7 +219,7 @@ fn serial() -> SerialNumber {
 
 fn validity(params: &mut CertificateParams, lifetime: Duration) {
     let epoch = rcgen::date_time_ymd(1970, 1, 1);
-    let now_s = clock::now().seconds();
+    let now_s = clock::wall().seconds();
     params.not_before = epoch + Duration::from_secs(now_s.saturating_sub(life::SLACK_S));
     params.not_after = epoch + Duration::from_secs(now_s) + lifetime;
 }

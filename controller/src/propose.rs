@@ -15,8 +15,9 @@ use tokio::time::Instant;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
+use crate::clock::Clock;
+use crate::metrics;
 use crate::peer::transport::Peers;
-use crate::{clock, metrics};
 
 /// A voter that the leader has not heard for this long counts as silent: longer
 /// than any election.
@@ -74,13 +75,14 @@ pub struct Committed {
 pub struct Proposer {
     raft: Handle<Outcome>,
     peers: Arc<Peers>,
+    clock: Arc<Clock>,
 }
 
 impl Proposer {
-    /// `peers`: the way to the leader.
+    /// `peers`: the way to the leader. `clock`: what entries are stamped with.
     #[must_use]
-    pub fn new(raft: Handle<Outcome>, peers: Arc<Peers>) -> Self {
-        Self { raft, peers }
+    pub fn new(raft: Handle<Outcome>, peers: Arc<Peers>, clock: Arc<Clock>) -> Self {
+        Self { raft, peers, clock }
     }
 
     /// Commits a command and waits until it is applied on this controller as
@@ -95,7 +97,7 @@ impl Proposer {
         let envelope = Envelope {
             source,
             request,
-            at: clock::now(),
+            at: self.clock.now(),
             actor,
             command,
         };
@@ -142,8 +144,8 @@ impl Proposer {
         }
     }
 
-    /// Appends on this controller, if it leads. The leader's clock is the one
-    /// that counts, and its ears are.
+    /// Appends on this controller, if it leads. The leader's reading of the
+    /// cell's clock is the one that counts, and its ears are.
     pub async fn append(&self, envelope: Envelope) -> Result<Committed, ProposeError> {
         self.append_when(None, envelope).await
     }
@@ -164,7 +166,7 @@ impl Proposer {
         term: Option<u64>,
         mut envelope: Envelope,
     ) -> Result<Committed, ProposeError> {
-        envelope.at = clock::now();
+        envelope.at = self.clock.now();
         if let Command::RemoveMember(command) = &mut envelope.command {
             (command.voters, command.silent) = self.listen().await;
         }

@@ -15,7 +15,7 @@ use crate::pki::Issuer;
 #[must_use]
 pub fn is_due(identity: &Identity, issuer: &Issuer, jitter: f64) -> bool {
     let life = identity.life();
-    life.is_due(clock::now().seconds(), jitter) || life.seconds() > issuer.lifetime().as_secs()
+    life.is_due(clock::wall().seconds(), jitter) || life.seconds() > issuer.lifetime().as_secs()
 }
 
 /// A new key and certificate, taken into use.

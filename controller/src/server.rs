@@ -30,6 +30,7 @@ use crate::agents::Agents;
 use crate::authorise::Authorise;
 use crate::blob::Blobs;
 use crate::cell::Cell;
+use crate::clock::Clock;
 use crate::config::Config;
 use crate::fleet::Hosts;
 use crate::identity::Role;
@@ -41,7 +42,7 @@ use crate::pki::Issuer;
 use crate::propose::Proposer;
 use crate::secret::Secret;
 use crate::tls::Tls;
-use crate::{agents, api, metrics, peer, reconcile, renew, store, view, watch};
+use crate::{agents, api, clock, metrics, peer, reconcile, renew, store, view, watch};
 
 /// Lies beside `data_dir` until the log exists: only then may a controller form
 /// a cluster. Without both it has lost its disk, and an empty log under an old
@@ -51,6 +52,10 @@ pub const FIRST_START: &str = "first-start";
 pub const JOINED: &str = "joined";
 /// Lies beside `data_dir` of a controller that was removed: it never starts again.
 pub const REMOVED: &str = "removed";
+
+/// Lies beside `data_dir` of a controller whose state differed from the leader's, with
+/// the reason in it: what it has stored is not to be trusted.
+pub const DIVERGED: &str = "diverged";
 
 /// Streams of one connection; a client with more opens another.
 const STREAMS_PER_CONNECTION: u32 = 1_024;
@@ -77,6 +82,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     // From here on a panic anywhere must not leave half a controller running.
     abort_on_panic();
     let mut loops = JoinSet::new();
+    loops.spawn(clock::sample::run(Arc::clone(&cell)));
     loops.spawn(reconcile::run(Arc::clone(&cell)));
     loops.spawn(reconcile::member::run(Arc::clone(&cell)));
     loops.spawn(renew::run(Arc::clone(&cell), Arc::clone(tls.identity())));
@@ -170,6 +176,10 @@ async fn start(config: Config, tls: &Tls, issuer: Issuer) -> anyhow::Result<Arc<
          in another directory (cloudctl cluster add)",
         config.id
     );
+    let diverged = config.data_dir.with_file_name(DIVERGED);
+    if let Ok(reason) = std::fs::read_to_string(&diverged) {
+        anyhow::bail!("{}: {}", diverged.display(), reason.trim_end());
+    }
     let first_start = config.data_dir.with_file_name(FIRST_START);
     anyhow::ensure!(
         first_start.exists() || config.data_dir.join("raft").exists(),
@@ -191,7 +201,15 @@ async fn start(config: Config, tls: &Tls, issuer: Issuer) -> anyhow::Result<Arc<
     if first_start.exists() && std::fs::read_to_string(&first_start)?.trim() != JOINED {
         raft.initial_voters = config.members.iter().map(|member| member.id).collect();
     }
-    let machine = Machine::new(state, publisher, writer, recorder);
+    let clock = Arc::new(Clock::new(config.id, state.time));
+    let machine = Machine::new(
+        state,
+        publisher,
+        writer,
+        recorder,
+        Arc::clone(&clock),
+        diverged,
+    );
     let transport: Arc<dyn nube_consensus::Transport> = peers.clone();
     let raft = tokio::task::spawn_blocking(move || nube_consensus::start(raft, machine, transport))
         .await?
@@ -201,7 +219,8 @@ async fn start(config: Config, tls: &Tls, issuer: Issuer) -> anyhow::Result<Arc<
     }
     peers.attach(raft.clone(), views.clone());
     Ok(Arc::new(Cell {
-        proposer: Proposer::new(raft.clone(), Arc::clone(&peers)),
+        proposer: Proposer::new(raft.clone(), Arc::clone(&peers), Arc::clone(&clock)),
+        clock,
         peers,
         raft,
         views,

@@ -129,7 +129,7 @@ fn read(db: &sled::Db) -> anyhow::Result<State> {
 
 fn put_aside(dir: &Path) -> anyhow::Result<()> {
     if dir.exists() {
-        let aside = dir.with_extension(format!("bad-{}", crate::clock::now().0));
+        let aside = dir.with_extension(format!("bad-{}", crate::clock::wall().0));
         std::fs::rename(dir, &aside).context("putting the store aside")?;
     }
     Ok(())

@@ -13,7 +13,7 @@ use tonic::{Status, Streaming};
 
 use super::talk::{Input, Output, Proposed, Sight, Talk};
 use crate::cell::Cell;
-use crate::{clock, metrics};
+use crate::metrics;
 
 /// One session, from its first message to its end.
 pub struct Session {
@@ -163,7 +163,7 @@ async fn propose(cell: Arc<Cell>, node: NodeId, command: Command) -> Proposed {
     let envelope = Envelope {
         source: None,
         request: None,
-        at: clock::now(),
+        at: cell.clock.now(),
         actor: format!("agent/{node}"),
         command,
     };

@@ -72,6 +72,7 @@ pub const RULES: &[(&str, Rule)] = &[
     ("/nube.peer.v1.PeerService/InstallSnapshot", CONTROLLER),
     ("/nube.peer.v1.PeerService/Messages", CONTROLLER),
     ("/nube.peer.v1.PeerService/Propose", CONTROLLER),
+    ("/nube.peer.v1.PeerService/ReadClock", CONTROLLER),
     ("/nube.v1.AccessKeyService/CreateAccessKey", Rule::SignedIn),
     ("/nube.v1.AccessKeyService/DeleteAccessKey", Rule::SignedIn),
     ("/nube.v1.AccessKeyService/ListAccessKeys", Rule::SignedIn),

@@ -207,7 +207,7 @@ async fn fate(connection: Connection, proof: Duration) -> &'static str {
     loop {
         let left = match shared.expires_s.get() {
             None => CLOCK_LOOK,
-            Some(end) => match end.saturating_sub(clock::now().seconds()) {
+            Some(end) => match end.saturating_sub(clock::wall().seconds()) {
                 0 => return "its certificate has expired",
                 left => CLOCK_LOOK.min(Duration::from_secs(left)),
             },

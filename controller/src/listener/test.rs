@@ -115,7 +115,7 @@ impl World {
         params.subject_alt_names.push(SanType::DnsName(dns));
         params.extended_key_usages = vec![odd.usage];
         let at = |from_now_s: i64| {
-            let now_s = i64::try_from(clock::now().seconds()).expect("after 1970");
+            let now_s = i64::try_from(clock::wall().seconds()).expect("after 1970");
             let seconds = u64::try_from(now_s + from_now_s).expect("after 1970");
             rcgen::date_time_ymd(1970, 1, 1) + Duration::from_secs(seconds)
         };

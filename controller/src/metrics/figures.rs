@@ -12,6 +12,7 @@ use nube_telemetry::sheet::{Sheet, figures};
 
 use super::events;
 use crate::cell::Cell;
+use crate::clock::Comparison;
 
 /// Serves this controller's figures for the life of the process.
 pub fn start(cell: &Arc<Cell>) {
@@ -49,6 +50,7 @@ fn source(cell: &Arc<Cell>) -> Arc<Source> {
         let (raft, state) = (looked_at.raft.status(), looked_at.views.now());
         consensus(sheet, &raft);
         contents(sheet, &state);
+        clocks(sheet, looked_at.clock.compare());
         let lag = state.index.saturating_sub(events().stored_index());
         sheet.gauge(
             "nube_store_lag_entries",
@@ -146,6 +148,22 @@ fn consensus(sheet: &mut Sheet<'_>, raft: &Status) {
     let voters = raft.members.iter().filter(|member| member.voter).count();
     sheet.gauge("nube_raft_voters", "Members that vote", voters);
     peers(sheet, raft);
+}
+
+fn clocks(sheet: &mut Sheet<'_>, now: Comparison) {
+    sheet.gauge(
+        "nube_clock_agreeing_voters",
+        "Voters whose wall clocks agree, 0 when no majority does: then replicated time goes on alone",
+        now.agreeing,
+    );
+    // Absent while nobody can tell: a zero would say that all is well.
+    if let Some(error_ms) = now.own_error_ms {
+        sheet.gauge(
+            "nube_clock_offset_seconds",
+            "This host's wall clock ahead of what a majority of the controllers agrees on",
+            error_ms as f64 / 1_000.0,
+        );
+    }
 }
 
 /// Only the leader hears all of them; others leave the families empty.

@@ -7,13 +7,14 @@ use nube_consensus::PeerHello;
 use nube_proto::peer::v1::peer_service_server::PeerService;
 use nube_proto::peer::v1::{
     InstallSnapshotResponse, PeerMessages, PeerMessagesEnd, ProposeRequest, ProposeResponse,
-    SnapshotChunk,
+    ReadClockRequest, ReadClockResponse, SnapshotChunk,
 };
 use nube_state::codec;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::api::status;
 use crate::cell::Cell;
+use crate::clock;
 use crate::identity;
 use crate::peer::directory;
 use crate::propose;
@@ -116,6 +117,15 @@ impl PeerService for Service {
         }
         receiver.finish().await.map_err(wrong)?;
         Ok(Response::new(InstallSnapshotResponse {}))
+    }
+
+    async fn read_clock(
+        &self,
+        request: Request<ReadClockRequest>,
+    ) -> Result<Response<ReadClockResponse>, Status> {
+        self.check_removed(member_of(&request)?)?;
+        let wall_ms = clock::wall().0;
+        Ok(Response::new(ReadClockResponse { wall_ms }))
     }
 
     async fn propose(

@@ -13,14 +13,17 @@ use std::time::Duration;
 
 use nube_consensus::ProposeError;
 use nube_state::command::InitCluster;
-use nube_state::{Command, Envelope, Outcome, State};
+use nube_state::{Command, Envelope, Outcome, State, hash_check};
 use nube_types::limits::{NODE_SEEN_COMMIT_MS, TICK_MS};
 use nube_types::{NetworkId, NodeId, ProjectId, TimestampMs};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::cell::Cell;
 use crate::fleet::Hosts;
-use crate::{clock, metrics};
+use crate::metrics;
+
+/// Between two looks at a clock that is not set yet: the beginning of a cell waits.
+const CLOCK_LOOK: Duration = Duration::from_millis(10);
 
 /// What the leader goes by in one round.
 pub struct Look<'a> {
@@ -50,6 +53,7 @@ pub fn round(
         return vec![first];
     }
     let mut commands = vec![node::tick(look.silence, look.now, look.with_seen)];
+    commands.extend(hash_check::due(look.state));
     commands.extend(node::plan(look));
     commands.extend(replace::fences(look.state, fence));
     commands.extend(replace::replacements(look.state, look.hosts));
@@ -77,10 +81,13 @@ pub async fn run(cell: Arc<Cell>) {
         if with_seen {
             seen_at = Instant::now();
         }
+        if state.cluster.is_none() && !clock_is_set(&cell).await {
+            continue;
+        }
         let look = Look {
             state: &state,
             silence: &silence,
-            now: clock::now(),
+            now: cell.clock.now(),
             leading_ms,
             with_seen,
             hosts: &cell.hosts,
@@ -124,6 +131,16 @@ async fn carry_out(cell: &Cell, term: u64, command: Command) {
     }
 }
 
+/// The first entry waits until a majority's clocks agree: its time is the beginning
+/// of the cell's, and a wrong one could never be taken back.
+async fn clock_is_set(cell: &Cell) -> bool {
+    let begun = Instant::now();
+    while !cell.clock.is_set() && begun.elapsed() < Duration::from_millis(TICK_MS) {
+        tokio::time::sleep(CLOCK_LOOK).await;
+    }
+    cell.clock.is_set()
+}
+
 fn first_entry(cell: &Cell) -> InitCluster {
     let cluster_id = cell.config.cluster_id_bytes();
     InitCluster {
@@ -138,7 +155,7 @@ async fn propose(cell: &Cell, term: u64, command: Command) -> Result<Outcome, Pr
     let envelope = Envelope {
         source: None,
         request: None,
-        at: clock::now(),
+        at: cell.clock.now(),
         actor,
         command,
     };

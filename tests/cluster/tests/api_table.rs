@@ -33,7 +33,7 @@ InstanceService: RebootInstance m, StartInstance m, StopInstance m, WatchInstanc
 InstanceTypeService: ListInstanceTypes v
 JoinService: Join *, RenewCertificate AC
 NodeService: DrainNode o, GetNode o, ListNodes o, SetNodeLabels o, UncordonNode o
-PeerService: InstallSnapshot C, Messages C, Propose C
+PeerService: InstallSnapshot C, Messages C, Propose C, ReadClock C
 PrincipalService: CreatePrincipal a, DeletePrincipal a, GetPrincipal s, ListPrincipals s, SetRole p
 ProjectService: CreateProject a, DeleteProject a, GetProject v, ListProjects v, SetProjectQuota a
 SshKeyService: DeleteSshKey m, GetSshKey v, GenerateSshKey m, ImportSshKey m, ListSshKeys v

@@ -10,7 +10,7 @@ use crate::output::text::plural;
 const AREA: &str = "cell";
 /// The header that tells a controller's time has whole seconds.
 const SKEW_MS_MAX: i64 = 2_500;
-/// Tokens live ten minutes; bills follow the leader's clock.
+/// Tokens live ten minutes; bills follow what most controllers agree on.
 const SKEW_MS_BAD: i64 = 60_000;
 /// Further behind, a member is busy catching up: it does not count as a spare.
 const LAG_MAX: u64 = 1_000;
