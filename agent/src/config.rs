@@ -129,7 +129,12 @@ impl Config {
             path: path.to_owned(),
             source,
         })?;
-        let mut config: Self = toml::from_str(&text).map_err(|source| Error::Parse {
+        Self::parse(&text, path)
+    }
+
+    /// Checks a file's text; paths in it are relative to where the file is.
+    pub fn parse(text: &str, path: &Path) -> Result<Self, Error> {
+        let mut config: Self = toml::from_str(text).map_err(|source| Error::Parse {
             path: path.to_owned(),
             source: Box::new(source),
         })?;

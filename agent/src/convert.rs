@@ -20,6 +20,9 @@ const VCPUS_MAX: u32 = 1_024;
 /// As above, 64 TiB.
 const MIB_MAX: u64 = 64 * 1024 * 1024;
 
+/// An ed25519 key in OpenSSH's form has 400.
+const HOST_KEY_BYTES_MAX: usize = 4_096;
+
 /// One wish; an error names the instance id that is none.
 pub fn wish(desired: DesiredInstance) -> Result<Wish, String> {
     let instance: InstanceId = desired.instance_id.parse().map_err(|e| format!("{e}"))?;
@@ -81,6 +84,11 @@ fn guest(
     let keys = &spec.authorized_keys;
     if keys.len() > SSH_KEYS_PER_INSTANCE_MAX || !keys.iter().all(one_line) {
         return Err("SSH keys are too many or not one line each".to_owned());
+    }
+    let host_key = &spec.ssh_host_private_key;
+    let key_text = |byte: u8| byte == b'\n' || (b' '..=b'~').contains(&byte);
+    if host_key.len() > HOST_KEY_BYTES_MAX || !host_key.bytes().all(key_text) {
+        return Err("the host key is too long or no text of a key".to_owned());
     }
     Ok(GuestSpec {
         instance,

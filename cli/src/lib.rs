@@ -18,6 +18,8 @@ mod error;
 mod files;
 mod names;
 mod output;
+#[doc(hidden)]
+pub mod probe;
 
 #[cfg(test)]
 mod golden;

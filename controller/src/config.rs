@@ -71,8 +71,12 @@ impl Config {
     /// Reads and checks a file.
     pub fn load(path: &Path) -> anyhow::Result<Self> {
         let text = std::fs::read_to_string(path)?;
-        let mut config: Self = toml::from_str(&text)?;
-        let base = path.parent().unwrap_or(Path::new(".")).to_owned();
+        Self::parse(&text, path.parent().unwrap_or(Path::new(".")))
+    }
+
+    /// Checks a file's text; paths in it are relative to `base`.
+    pub fn parse(text: &str, base: &Path) -> anyhow::Result<Self> {
+        let mut config: Self = toml::from_str(text)?;
         for file in [
             &mut config.data_dir,
             &mut config.image_dir,

@@ -35,6 +35,8 @@ mod handle;
 mod inbox;
 mod io;
 mod outbox;
+#[doc(hidden)]
+pub mod probe;
 mod replay;
 mod seed;
 mod slog_bridge;

@@ -14,9 +14,9 @@
 mod disk;
 pub(crate) mod files;
 mod memory;
-mod snapshot;
-mod superblock;
-mod wal;
+pub(crate) mod snapshot;
+pub(crate) mod superblock;
+pub(crate) mod wal;
 
 pub use disk::DiskStorage;
 pub(crate) use disk::{First, read_live};

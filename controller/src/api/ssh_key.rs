@@ -28,7 +28,7 @@ pub struct Service(pub Arc<Cell>);
 const FIELD: &str = "public_key";
 
 /// Reads one OpenSSH public key line; everything else is refused with the rule.
-fn parse(text: &str) -> Result<PublicKey, Status> {
+pub fn parse(text: &str) -> Result<PublicKey, Status> {
     let invalid = |rule: String| status::invalid(FIELD, rule);
     if text.len() > SSH_PUBLIC_KEY_BYTES_MAX {
         return Err(invalid(format!("at most {SSH_PUBLIC_KEY_BYTES_MAX} bytes")));

@@ -7,6 +7,7 @@
 mod bench;
 mod check;
 mod deb;
+mod fuzz;
 mod image;
 mod process;
 mod tests;
@@ -29,6 +30,8 @@ enum Command {
     Test(tests::Args),
     /// Measure: launches, writes, failover, placement, memory, scale
     Bench(bench::Args),
+    /// Feed hostile bytes to everything that reads any, with libFuzzer
+    Fuzz(fuzz::Args),
     /// Build a guest image from Debian's packages
     Image(image::Args),
     /// Build the Debian package
@@ -40,6 +43,7 @@ fn main() -> anyhow::Result<()> {
         Command::Check => check::run(),
         Command::Test(args) => tests::run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::Fuzz(args) => fuzz::run(&args),
         Command::Image(args) => image::run(&args),
         Command::Deb(args) => deb::run(&args),
     }

@@ -176,6 +176,20 @@ pub const ROOMS: &[Room] = &[
         must_not_reach: IMPURE,
     },
     Room {
+        // Feeds hostile bytes to every room that reads any.
+        package: "nube-fuzz",
+        may_know: &[
+            "nube-types",
+            "nube-proto",
+            "nube-state",
+            "nube-consensus",
+            "nube-controller",
+            "nube-agent",
+            "nube-cli",
+        ],
+        must_not_reach: &[],
+    },
+    Room {
         package: "nube-tidy",
         may_know: &[],
         must_not_reach: IMPURE,

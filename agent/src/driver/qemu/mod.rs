@@ -15,6 +15,8 @@ mod command_line;
 mod complaints;
 mod overlay;
 mod prepare;
+#[doc(hidden)]
+pub mod probe;
 mod qmp;
 mod record;
 mod recover;

@@ -133,22 +133,41 @@ async fn read<R: AsyncRead + Unpin>(
     events: mpsc::Sender<Event>,
 ) {
     while let Ok(Some(line)) = lines.next().await {
-        let Ok(message) = serde_json::from_slice::<Value>(&line) else {
-            continue;
-        };
-        if let Some(number) = message["id"].as_u64() {
-            if let Some(answer) = lock(&answers).remove(&number) {
-                let _ = answer.send(result(&message));
+        match said(&line) {
+            Some(Said::Answer(number, result)) => {
+                if let Some(answer) = lock(&answers).remove(&number) {
+                    let _ = answer.send(result);
+                }
             }
-        } else if let Some(event) = event(&message)
-            && events.send(event).await.is_err()
-        {
-            break;
+            Some(Said::Event(event)) => {
+                if events.send(event).await.is_err() {
+                    break;
+                }
+            }
+            None => {}
         }
     }
     // Whoever waits for an answer learns now that none comes.
     lock(&answers).clear();
     let _ = events.send(Event::Closed).await;
+}
+
+/// What a line means.
+#[derive(Debug)]
+pub(super) enum Said {
+    /// To the question of this number.
+    Answer(u64, Result<Value, String>),
+    /// By itself.
+    Event(Event),
+}
+
+/// Reads one line; what is no message or says nothing new is nothing.
+pub(super) fn said(line: &[u8]) -> Option<Said> {
+    let message: Value = serde_json::from_slice(line).ok()?;
+    match message["id"].as_u64() {
+        Some(number) => Some(Said::Answer(number, result(&message))),
+        None => event(&message).map(Said::Event),
+    }
 }
 
 fn result(message: &Value) -> Result<Value, String> {

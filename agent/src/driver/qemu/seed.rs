@@ -78,17 +78,21 @@ pub fn cidata(spec: &GuestSpec) -> io::Result<Vec<u8>> {
     {
         let system = fatfs::FileSystem::new(&mut volume, fatfs::FsOptions::new())?;
         let root = system.root_dir();
-        let contents = [
-            ("meta-data", cloud_meta_data(spec)),
-            ("network-config", cloud_network(&spec.port)),
-            ("vendor-data", cloud_vendor_data(spec)),
-        ];
-        for (name, text) in contents {
+        let names = ["meta-data", "network-config", "vendor-data"];
+        for (name, text) in names.into_iter().zip(cloud_texts(spec)) {
             root.create_file(name)?.write_all(text.as_bytes())?;
         }
         root.create_file("user-data")?.write_all(&spec.user_data)?;
     }
     Ok(volume.into_inner())
+}
+
+pub(super) fn cloud_texts(spec: &GuestSpec) -> [String; 3] {
+    [
+        cloud_meta_data(spec),
+        cloud_network(&spec.port),
+        cloud_vendor_data(spec),
+    ]
 }
 
 fn cloud_meta_data(spec: &GuestSpec) -> String {

@@ -292,6 +292,40 @@ pub(super) fn decode_header(path: &Path, bytes: &[u8]) -> Result<Header, Error> 
     })
 }
 
+/// For `crate::probe`: a file.
+pub(crate) fn sample(body: &[u8]) -> Vec<u8> {
+    let meta = SnapshotMeta {
+        index: 9,
+        term: 2,
+        membership: Membership {
+            voters: vec![1, 2, 3],
+            learners: vec![4],
+        },
+    };
+    let mut bytes = encode_header(&[7; 16], &meta, body);
+    bytes.extend_from_slice(body);
+    bytes
+}
+
+/// For `crate::probe`: a header with and without a checksum that fits.
+pub(crate) fn probe(bytes: &[u8]) {
+    let mut fitting = bytes.to_vec();
+    let claimed = bytes.get(12..16).and_then(|length| length.try_into().ok());
+    let end = claimed.map_or(0, u32::from_le_bytes) as usize;
+    if let Some((covered, _)) = fitting.get(..end).and_then(<[u8]>::split_last_chunk::<4>) {
+        let crc = crc32fast::hash(covered);
+        fitting[end - 4..end].copy_from_slice(&crc.to_le_bytes());
+    }
+    for bytes in [bytes, &fitting] {
+        if let Ok(header) = decode_header(Path::new("probe"), bytes) {
+            let body = bytes.get(header.header_bytes..).unwrap_or_default();
+            let written = encode_header(&header.cluster_id, &header.meta, body);
+            let again = decode_header(Path::new("probe"), &written).expect("own bytes");
+            assert_eq!(again.meta, header.meta);
+        }
+    }
+}
+
 #[cfg(test)]
 mod test {
     use super::*;

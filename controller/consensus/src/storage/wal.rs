@@ -23,8 +23,10 @@ use super::files;
 use crate::entry::{HardState, LogEntry, SnapshotMeta};
 use crate::error::Error;
 use record::{Body, Place};
+pub(crate) use record::{probe as probe_record, samples as record_samples};
 pub(crate) use replay::{LogState, Mark};
 pub(crate) use segment::Owner;
+pub(crate) use segment::probe as probe_segment;
 use segment::{Header, RECORDS_AT, Spares};
 
 /// Buffered bytes that are written early. Larger: more memory in a burst. Smaller: more pwrites.

@@ -171,6 +171,75 @@ pub(super) fn decode(segment: u64, bytes: &[u8]) -> Option<Read> {
     })
 }
 
+/// For `crate::probe`: hostile bytes with and without a checksum that fits. What is
+/// read is written and read again; a difference is a panic.
+pub(crate) fn probe(bytes: &[u8]) {
+    const SEGMENT: u64 = 3;
+    let mut fitting = bytes.to_vec();
+    if let Some(header) = bytes.first_chunk::<HEADER_BYTES>() {
+        let end = HEADER_BYTES + u32_at(header, 0) as usize;
+        if let Some(payload) = bytes.get(HEADER_BYTES..end) {
+            let crc = checksum(SEGMENT, header, payload);
+            fitting[4..8].copy_from_slice(&crc.to_le_bytes());
+        }
+    }
+    for bytes in [bytes, &fitting] {
+        let Some(read) = decode(SEGMENT, bytes) else {
+            continue;
+        };
+        let (segment, previous_crc, group) = (SEGMENT, read.previous_crc, read.group);
+        let place = Place {
+            segment,
+            previous_crc,
+            group,
+        };
+        let mut written = Vec::new();
+        read.body.encode(place, &mut written);
+        let again = decode(SEGMENT, &written).expect("own bytes");
+        assert_eq!((again.body, again.group), (read.body, read.group));
+        assert_eq!(written.len(), again.size_bytes);
+    }
+}
+
+/// For `crate::probe`: one record of each kind.
+pub(crate) fn samples() -> Vec<Vec<u8>> {
+    let meta = SnapshotMeta {
+        index: 9,
+        term: 2,
+        membership: Membership {
+            voters: vec![1, 2, 3],
+            learners: vec![4],
+        },
+    };
+    let hard_state = HardState {
+        term: 2,
+        vote: 3,
+        commit: 8,
+    };
+    let bodies = [
+        Body::Entry(entry(7, 2, EntryKind::Normal, b"an entry")),
+        Body::Entry(entry(8, 2, EntryKind::Membership, b"a change")),
+        Body::HardState(hard_state),
+        Body::Truncate(6),
+        Body::SnapshotMark(meta.clone()),
+        Body::SnapshotInstalled(meta),
+        Body::Life(5),
+        Body::SyncPoint,
+    ];
+    let encoded = |body: &Body| {
+        let (segment, previous_crc, group) = (3, 0x1234_5678, 11);
+        let place = Place {
+            segment,
+            previous_crc,
+            group,
+        };
+        let mut bytes = Vec::new();
+        body.encode(place, &mut bytes);
+        bytes
+    };
+    bodies.iter().map(encoded).collect()
+}
+
 fn entry(index: u64, term: u64, kind: EntryKind, data: &[u8]) -> LogEntry {
     LogEntry {
         index,

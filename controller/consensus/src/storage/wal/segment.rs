@@ -44,6 +44,23 @@ pub(super) struct Header {
     pub(super) group: u64,
 }
 
+/// For `crate::probe`, as with records.
+pub(crate) fn probe(bytes: &[u8]) {
+    let mut fitting = bytes.to_vec();
+    if let Some(covered) = bytes.get(..HEADER_BYTES - 4) {
+        let crc = crc32fast::hash(covered);
+        if let Some(place) = fitting.get_mut(HEADER_BYTES - 4..HEADER_BYTES) {
+            place.copy_from_slice(&crc.to_le_bytes());
+        }
+    }
+    for bytes in [bytes, &fitting] {
+        if let Ok(header) = Header::decode(Path::new("probe"), bytes) {
+            let again = Header::decode(Path::new("probe"), &header.encode());
+            assert_eq!(again.expect("own bytes").number, header.number);
+        }
+    }
+}
+
 impl Header {
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(HEADER_BYTES);
