@@ -55,7 +55,7 @@ pub struct Config {
     /// Bytes of uncommitted entries a leader holds before it refuses proposals.
     pub max_uncommitted_bytes: u64,
     /// Size of a log segment. Each is zero-filled once, so larger means a longer first start;
-    /// smaller means more directory syncs. At least 64 KiB and four times the largest entry.
+    /// smaller means more directory syncs. At least 8 KiB and four times the largest entry.
     pub segment_bytes: u64,
     /// Applied entries between two automatic snapshots. Smaller: more snapshot writes. Larger:
     /// longer replay at start and more memory, for the log above the snapshot is kept there.
@@ -125,11 +125,11 @@ impl Config {
         if self.max_entry_bytes == 0 || self.max_entry_bytes as u64 > self.max_uncommitted_bytes {
             return refuse("max_entry_bytes must lie between 1 and max_uncommitted_bytes");
         }
-        if self.segment_bytes < (64 << 10)
+        if self.segment_bytes < (8 << 10)
             || self.segment_bytes < 4 * self.max_entry_bytes as u64
             || self.segment_bytes > (1 << 30)
         {
-            return refuse("segment_bytes must lie between 64 KiB (or 4 entries) and 1 GiB");
+            return refuse("segment_bytes must lie between 8 KiB (or 4 entries) and 1 GiB");
         }
         if self.snapshot_every_entries == 0 || self.snapshot_every_bytes == 0 {
             return refuse("snapshot_every_entries and snapshot_every_bytes must not be zero");

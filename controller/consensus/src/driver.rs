@@ -35,7 +35,7 @@ use crate::io::{Log, Outside, Task};
 use crate::outbox::Outbox;
 use crate::state_machine::StateMachine;
 use crate::status::Status;
-use crate::storage::{DiskStorage, SnapshotStore, Space};
+use crate::storage::{DiskStorage, Files, SnapshotStore, Space};
 use crate::transport::Transport;
 use callers::Callers;
 use snapshots::SnapshotJob;
@@ -86,8 +86,9 @@ fn start_with<S: StateMachine>(
     transport: Arc<dyn Transport>,
     space: Space,
 ) -> Result<Handle<S::Reply>, Error> {
+    let empty_state = || state_machine.snapshot()();
     let (storage, recovered, snapshots) =
-        DiskStorage::open_with(&config, space.clone(), || state_machine.snapshot()())?;
+        DiskStorage::open_with(Files::real(), &config, space.clone(), empty_state)?;
     let incarnation = recovered.incarnation;
     if state_machine.applied_index() < recovered.snapshot.index {
         let path = snapshots.believed_path(&recovered.snapshot);

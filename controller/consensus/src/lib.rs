@@ -57,7 +57,8 @@ pub use seed::seed;
 pub use state_machine::StateMachine;
 pub use status::{Member, Role, Status};
 pub use storage::{
-    DiskStorage, LogStorage, MemoryStorage, PersistBatch, Recovered, SnapshotFile, SnapshotStore,
+    Disk, DiskFile, DiskLock, DiskStorage, Fault, FaultKind, LogStorage, MemoryStorage, OsDisk,
+    PersistBatch, Recovered, SECTOR_BYTES, SimulatedDisk, SnapshotFile, SnapshotStore,
 };
 pub use transport::{
     OutgoingSnapshot, PeerHello, PeerRefused, ReceiveError, SNAPSHOT_CHUNK_BYTES, Sent,

@@ -1,7 +1,8 @@
 //! Everything durable of one member.
 //!
 //! Lives here: the trait the log thread writes through, and the data that passes. Its real body
-//! is [`DiskStorage`] (log, superblock, snapshots); [`MemoryStorage`] is the one of simulations.
+//! is [`DiskStorage`] (log, superblock, snapshots), over the system's files or, in simulations,
+//! over a [`SimulatedDisk`].
 //! May not: raft, threads. Used by `io` (writing), `driver` (recovery), `replay`.
 //!
 //! ```text
@@ -14,13 +15,17 @@
 mod disk;
 pub(crate) mod files;
 mod memory;
+mod simulated;
 pub(crate) mod snapshot;
 pub(crate) mod superblock;
 pub(crate) mod wal;
 
 pub use disk::DiskStorage;
 pub(crate) use disk::{First, read_live};
+pub(crate) use files::Files;
+pub use files::{Disk, DiskFile, DiskLock, OsDisk};
 pub use memory::MemoryStorage;
+pub use simulated::{Fault, FaultKind, SECTOR_BYTES, SimulatedDisk};
 pub use snapshot::{SnapshotFile, SnapshotStore};
 pub(crate) use wal::Space;
 
@@ -69,7 +74,9 @@ impl Recovered {
 /// The durable log of one member, as the log thread sees it. Any error of `append` or `sync` ends
 /// the process (invariant B2); the implementation never retries a failed write or sync.
 pub trait LogStorage: Send + 'static {
-    /// Takes one batch, in order. Not durable before [`LogStorage::sync`].
+    /// Takes one batch, in order. Not durable before [`LogStorage::sync`]. On a simulated disk
+    /// [`Error::NoSpace`] here, in `sync` and in `compact` asks for the same call again, later;
+    /// on a real one the call waits.
     fn append(&mut self, batch: &PersistBatch) -> Result<(), Error>;
 
     /// Hands what was appended to the system without waiting for the disk.

@@ -6,12 +6,13 @@
 //! Order of forming a new member, so that a crash anywhere starts over or is complete:
 //! superblock (not formed) ─► snapshot of the empty state ─► log ─► superblock (formed).
 
-use std::fs::File;
 use std::path::Path;
+use std::sync::Arc;
 
+use super::files::{self, Disk, DiskLock, Files};
 use super::superblock::{Content, Superblock};
 use super::wal::{LogState, Mark, Owner, Space, Wal};
-use super::{LogStorage, PersistBatch, Recovered, SnapshotStore, files, hex};
+use super::{LogStorage, PersistBatch, Recovered, SnapshotStore, hex};
 use crate::config::Config;
 use crate::entry::{HardState, Membership, SnapshotMeta};
 use crate::error::Error;
@@ -36,7 +37,7 @@ pub struct DiskStorage {
     snapshots: SnapshotStore,
     hard_state: HardState,
     /// Held for its lock.
-    _lock: File,
+    _lock: Box<dyn DiskLock>,
 }
 
 impl DiskStorage {
@@ -46,17 +47,28 @@ impl DiskStorage {
         config: &Config,
         empty_state: impl FnOnce() -> Vec<u8>,
     ) -> Result<(Self, Recovered, SnapshotStore), Error> {
-        Self::open_with(config, Space::default(), empty_state)
+        Self::open_with(Files::real(), config, Space::default(), empty_state)
+    }
+
+    /// The same on any disk, without a thread or a real clock: what a simulator calls. See
+    /// [`super::SimulatedDisk`] for how to drive it.
+    pub fn open_on(
+        disk: Arc<dyn Disk>,
+        config: &Config,
+        empty_state: impl FnOnce() -> Vec<u8>,
+    ) -> Result<(Self, Recovered, SnapshotStore), Error> {
+        Self::open_with(Files::new(disk), config, Space::default(), empty_state)
     }
 
     pub(crate) fn open_with(
+        files: Files,
         config: &Config,
         space: Space,
         empty_state: impl FnOnce() -> Vec<u8>,
     ) -> Result<(Self, Recovered, SnapshotStore), Error> {
         config.validate()?;
-        files::create_dir(&config.dir)?;
-        let lock = files::lock_dir(&config.dir)?;
+        files.create_dir(&config.dir)?;
+        let lock = files.lock_dir(&config.dir)?;
         let (wal_dir, snapshot_dir) = (config.dir.join("wal"), config.dir.join("snapshots"));
         let owner = Owner {
             cluster_id: config.cluster_id,
@@ -64,14 +76,12 @@ impl DiskStorage {
         };
         let superblock_path = config.dir.join("superblock");
 
-        let mut superblock = match Superblock::open(&superblock_path)? {
+        let mut superblock = match Superblock::open(&files, &superblock_path)? {
             Some(superblock) => superblock,
             None => {
-                refuse_without_superblock(&wal_dir, &snapshot_dir)?;
+                refuse_without_superblock(&files, &wal_dir, &snapshot_dir)?;
                 let content = unformed(owner);
-                let superblock = Superblock::create(&superblock_path, content)?;
-                files::sync_dir(&config.dir)?;
-                superblock
+                Superblock::create(&files, &superblock_path, content)?
             }
         };
         check_owner(superblock.content(), owner)?;
@@ -81,14 +91,15 @@ impl DiskStorage {
                 term: GENESIS,
                 body: empty_state(),
             };
-            form(config, &space, &mut superblock, first)?;
+            form(&files, config, &space, &mut superblock, first)?;
         }
 
         let mark = superblock.content().mark;
-        let (wal, state) = Wal::open(&wal_dir, owner, config.segment_bytes, space, Some(mark))?;
+        let bytes = config.segment_bytes;
+        let (wal, state) = Wal::open(&files, &wal_dir, owner, bytes, space, Some(mark))?;
         check_promises(superblock.content(), &state)?;
-        let snapshots = SnapshotStore::open(&snapshot_dir, config.cluster_id)?;
-        check_snapshot(&snapshots, &state.snapshot)?;
+        let snapshots = SnapshotStore::open_with(&files, &snapshot_dir, config.cluster_id)?;
+        check_snapshot(&files, &snapshots, &state.snapshot)?;
 
         let hard_state = state.hard_state;
         let mut storage = Self {
@@ -117,21 +128,22 @@ impl DiskStorage {
             let text = "a seed needs initial_voters, and an index and a term above zero";
             return Err(Error::Config(text.to_owned()));
         }
-        files::create_dir(&config.dir)?;
-        let _lock = files::lock_dir(&config.dir)?;
+        let files = Files::real();
+        files.create_dir(&config.dir)?;
+        let _lock = files.lock_dir(&config.dir)?;
         let path = config.dir.join("superblock");
-        if Superblock::open(&path)?.is_some() {
+        if Superblock::open(&files, &path)?.is_some() {
             let dir = config.dir.display();
             return Err(Error::Config(format!("`{dir}` holds a member already")));
         }
-        refuse_without_superblock(&config.dir.join("wal"), &config.dir.join("snapshots"))?;
+        let (wal_dir, snapshot_dir) = (config.dir.join("wal"), config.dir.join("snapshots"));
+        refuse_without_superblock(&files, &wal_dir, &snapshot_dir)?;
         let owner = Owner {
             cluster_id: config.cluster_id,
             id: config.id,
         };
-        let mut superblock = Superblock::create(&path, unformed(owner))?;
-        files::sync_dir(&config.dir)?;
-        form(config, &Space::default(), &mut superblock, || first)
+        let mut superblock = Superblock::create(&files, &path, unformed(owner))?;
+        form(&files, config, &Space::default(), &mut superblock, || first)
     }
 
     /// Gives this start its own number, durably in both files, before any message leaves. The
@@ -208,10 +220,14 @@ fn unformed(owner: Owner) -> Content {
 }
 
 /// No superblock is fine for a directory that never held a member, and amnesia for any other.
-fn refuse_without_superblock(wal_dir: &Path, snapshot_dir: &Path) -> Result<(), Error> {
+fn refuse_without_superblock(
+    files: &Files,
+    wal_dir: &Path,
+    snapshot_dir: &Path,
+) -> Result<(), Error> {
     let has_snapshots =
-        snapshot_dir.exists() && !files::list(snapshot_dir, "snap-", ".snap")?.is_empty();
-    if Wal::exists(wal_dir)? || has_snapshots {
+        files.exists(snapshot_dir) && !files.list(snapshot_dir, "snap-", ".snap")?.is_empty();
+    if Wal::exists(files, wal_dir)? || has_snapshots {
         return Err(Error::Amnesia {
             reason: "the superblock is missing beside a log".to_owned(),
         });
@@ -237,6 +253,7 @@ fn check_owner(content: &Content, owner: Owner) -> Result<(), Error> {
 
 /// Forms the first files of a member, over the remains of an attempt that crashed.
 fn form(
+    files: &Files,
     config: &Config,
     space: &Space,
     superblock: &mut Superblock,
@@ -244,8 +261,8 @@ fn form(
 ) -> Result<(), Error> {
     let (wal_dir, snapshot_dir) = (config.dir.join("wal"), config.dir.join("snapshots"));
     for dir in [&wal_dir, &snapshot_dir] {
-        if dir.exists() {
-            std::fs::remove_dir_all(dir).map_err(|e| files::failed("remove", dir, e))?;
+        if files.exists(dir) {
+            files.remove_dir_all(dir)?;
         }
     }
     let mut snapshot = SnapshotMeta::default();
@@ -262,14 +279,16 @@ fn form(
             vote: 0,
             commit: index,
         };
-        SnapshotStore::open(&snapshot_dir, config.cluster_id)?.write(&snapshot, &body)?;
+        SnapshotStore::open_with(files, &snapshot_dir, config.cluster_id)?
+            .write(&snapshot, &body)?;
     }
     let owner = superblock.content().owner;
     let bytes = config.segment_bytes;
-    let mut wal = Wal::create(&wal_dir, owner, bytes, space.clone(), &snapshot, hard_state)?;
+    let space = space.clone();
+    let mut wal = Wal::create(files, &wal_dir, owner, bytes, space, &snapshot, hard_state)?;
     let mark = wal.sync()?;
     // The names of the two directories.
-    files::sync_dir(&config.dir)?;
+    files.sync_dir(&config.dir)?;
     superblock.update(|content| {
         content.formed = true;
         content.mark = mark;
@@ -303,19 +322,23 @@ fn check_promises(content: &Content, state: &LogState) -> Result<(), Error> {
 
 /// The log's snapshot must be there and intact. Files above it were written but not yet named by
 /// the log when the member stopped; they go, or pruning would count them as the newest.
-fn check_snapshot(snapshots: &SnapshotStore, marked: &SnapshotMeta) -> Result<(), Error> {
+fn check_snapshot(
+    files: &Files,
+    snapshots: &SnapshotStore,
+    marked: &SnapshotMeta,
+) -> Result<(), Error> {
     let path = snapshots.believed_path(marked);
     for newer in snapshots
         .list()?
         .into_iter()
         .take_while(|found| *found > path)
     {
-        files::remove(&newer)?;
+        files.remove(&newer)?;
     }
     if marked.index == 0 {
         return Ok(());
     }
-    if !path.exists() {
+    if !files.exists(&path) {
         return Err(files::damaged(
             &path,
             "the snapshot the log builds on is missing",
@@ -333,12 +356,13 @@ fn check_snapshot(snapshots: &SnapshotStore, marked: &SnapshotMeta) -> Result<()
 
 /// Cluster id and log of a directory that a running member may be writing.
 pub(crate) fn read_live(dir: &Path) -> Result<([u8; 16], LogState), Error> {
-    let Some((_, content)) = Superblock::read(&dir.join("superblock"))? else {
+    let files = Files::real();
+    let Some((_, content)) = Superblock::read(&files, &dir.join("superblock"))? else {
         return Err(Error::Amnesia {
             reason: format!("no superblock in `{}`", dir.display()),
         });
     };
-    let state = Wal::read(&dir.join("wal"), content.owner)?;
+    let state = Wal::read(&files, &dir.join("wal"), content.owner)?;
     Ok((content.owner.cluster_id, state))
 }
 

@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::files;
+use super::files::{self, DiskFile, Files};
 use crate::entry::{Membership, SnapshotMeta};
 use crate::error::Error;
 
@@ -47,6 +47,7 @@ pub struct SnapshotFile {
 /// The snapshot directory of one member.
 #[derive(Clone, Debug)]
 pub struct SnapshotStore {
+    files: Files,
     dir: PathBuf,
     cluster_id: [u8; 16],
     temporaries: Arc<AtomicU64>,
@@ -63,18 +64,30 @@ pub(super) struct Header {
 impl SnapshotStore {
     /// Opens the directory, creating it when missing, and clears what a crash left half done.
     pub fn open(dir: &Path, cluster_id: [u8; 16]) -> Result<Self, Error> {
-        files::create_dir(dir)?;
+        Self::open_with(&Files::real(), dir, cluster_id)
+    }
+
+    pub(crate) fn open_with(
+        files: &Files,
+        dir: &Path,
+        cluster_id: [u8; 16],
+    ) -> Result<Self, Error> {
+        files.create_dir(dir)?;
         for prefix in ["tmp-", "incoming-"] {
-            for name in files::list(dir, prefix, ".snap")? {
-                files::remove(&dir.join(name))?;
+            for name in files.list(dir, prefix, ".snap")? {
+                files.remove(&dir.join(name))?;
             }
         }
-        Ok(Self::reading(dir, cluster_id))
+        Ok(Self {
+            files: files.clone(),
+            ..Self::reading(dir, cluster_id)
+        })
     }
 
     /// The directory of a running member, for readers that change nothing.
     pub(crate) fn reading(dir: &Path, cluster_id: [u8; 16]) -> Self {
         Self {
+            files: Files::real(),
             dir: dir.to_owned(),
             cluster_id,
             temporaries: Arc::default(),
@@ -88,12 +101,12 @@ impl SnapshotStore {
         let written = self.write_temporary(&temporary, meta, body);
         if let Err(error) = written {
             // Best effort: on a full disk the remains are the first thing to give back.
-            let _ = files::remove(&temporary);
+            let _ = self.files.remove(&temporary);
             return Err(error);
         }
         let path = self.believed_path(meta);
-        files::rename(&temporary, &path)?;
-        files::sync_dir(&self.dir)?;
+        self.files.rename(&temporary, &path)?;
+        self.files.sync_dir(&self.dir)?;
         let file = self.verify(&path)?;
         if file.meta != *meta {
             return Err(files::damaged(
@@ -107,15 +120,15 @@ impl SnapshotStore {
 
     fn write_temporary(&self, path: &Path, meta: &SnapshotMeta, body: &[u8]) -> Result<(), Error> {
         let header = encode_header(&self.cluster_id, meta, body);
-        let file = files::create(path)?;
-        files::write_at(&file, path, &header, 0)?;
-        files::write_at(&file, path, body, header.len() as u64)?;
-        files::sync_all(&file, path)
+        let file = self.files.create(path)?;
+        files::write_at(&*file, path, &header, 0)?;
+        files::write_at(&*file, path, body, header.len() as u64)?;
+        files::sync_all(&*file, path)
     }
 
     /// Believed snapshots, newest first. Only names are looked at.
     pub fn list(&self) -> Result<Vec<PathBuf>, Error> {
-        let mut names = files::list(&self.dir, "snap-", ".snap")?;
+        let mut names = self.files.list(&self.dir, "snap-", ".snap")?;
         names.reverse();
         Ok(names.into_iter().map(|name| self.dir.join(name)).collect())
     }
@@ -149,7 +162,7 @@ impl SnapshotStore {
 
     /// The verified snapshot and its body.
     pub fn load(&self, path: &Path) -> Result<(SnapshotFile, Vec<u8>), Error> {
-        let mut bytes = files::read(path)?;
+        let mut bytes = self.files.read(path)?;
         let header = decode_header(path, &bytes)?;
         if header.cluster_id != self.cluster_id {
             return Err(Error::WrongCluster {
@@ -175,12 +188,44 @@ impl SnapshotStore {
         ))
     }
 
+    /// The bytes of a whole file as they travel to another member.
+    pub fn bytes(&self, path: &Path) -> Result<Vec<u8>, Error> {
+        self.files.read(path)
+    }
+
+    /// Takes a whole file from another member: durable and verified, under its waiting name.
+    /// What a simulator calls in place of [`crate::SnapshotReceiver`].
+    pub fn receive(&self, expected: &SnapshotMeta, bytes: &[u8]) -> Result<SnapshotFile, Error> {
+        let path = self.temporary_path();
+        let file = self.files.create(&path)?;
+        let taken = files::write_at(&*file, &path, bytes, 0)
+            .and_then(|()| files::sync_all(&*file, &path))
+            .and_then(|()| self.verify(&path))
+            .and_then(|found| match found.meta == *expected {
+                true => self.accept(&path),
+                false => Err(files::damaged(&path, "stands for another position")),
+            });
+        if taken.is_err() {
+            // Best effort; the next start clears it as well.
+            let _ = self.files.remove(&path);
+        }
+        taken
+    }
+
+    pub(crate) fn create(&self, path: &Path) -> Result<Box<dyn DiskFile>, Error> {
+        self.files.create(path)
+    }
+
+    pub(crate) fn remove(&self, path: &Path) -> Result<(), Error> {
+        self.files.remove(path)
+    }
+
     /// Keeps a received file that verified, under its waiting name.
     pub(crate) fn accept(&self, temporary: &Path) -> Result<SnapshotFile, Error> {
         let mut file = self.verify(temporary)?;
         let path = self.incoming_path(&file.meta);
-        files::rename(temporary, &path)?;
-        files::sync_dir(&self.dir)?;
+        self.files.rename(temporary, &path)?;
+        self.files.sync_dir(&self.dir)?;
         file.path = path;
         Ok(file)
     }
@@ -189,9 +234,9 @@ impl SnapshotStore {
     /// crash in between leaves a believed file that no log mentions; recovery ignores it.
     pub fn promote(&self, meta: &SnapshotMeta) -> Result<(), Error> {
         let (from, to) = (self.incoming_path(meta), self.believed_path(meta));
-        if from.exists() {
-            files::rename(&from, &to)?;
-            files::sync_dir(&self.dir)?;
+        if self.files.exists(&from) {
+            self.files.rename(&from, &to)?;
+            self.files.sync_dir(&self.dir)?;
         }
         self.verify(&to).map(|_| ())
     }
@@ -200,16 +245,16 @@ impl SnapshotStore {
     pub fn prune(&self) -> Result<(), Error> {
         let believed = self.list()?;
         for path in believed.iter().skip(KEPT) {
-            files::remove(path)?;
+            self.files.remove(path)?;
         }
         let newest = believed
             .first()
             .and_then(|p| p.file_name()?.to_str())
             .unwrap_or_default();
-        for name in files::list(&self.dir, "incoming-", ".snap")? {
+        for name in self.files.list(&self.dir, "incoming-", ".snap")? {
             // Fixed-width numbers: comparing the text compares the positions.
             if name.trim_start_matches("incoming-") <= newest.trim_start_matches("snap-") {
-                files::remove(&self.dir.join(name))?;
+                self.files.remove(&self.dir.join(name))?;
             }
         }
         Ok(())

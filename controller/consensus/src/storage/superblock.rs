@@ -15,11 +15,10 @@
 //! whole, from its first lost byte to its end. A mark is only written after the log's sync, so it
 //! never claims too much, even when the system writes it out early.
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use super::files;
+use super::files::{self, DiskFile, Files};
 use super::wal::{Mark, Owner};
 use crate::error::Error;
 
@@ -46,42 +45,49 @@ pub(crate) struct Content {
 }
 
 pub(crate) struct Superblock {
-    file: File,
+    files: Files,
+    file: Box<dyn DiskFile>,
     path: PathBuf,
     version: u64,
     content: Content,
-    written_at: Instant,
+    written_at: Duration,
     dirty: bool,
 }
 
 impl Superblock {
-    /// Creates the file with `content` in both copies, durably (the caller syncs the directory).
-    pub(crate) fn create(path: &Path, content: Content) -> Result<Self, Error> {
-        let file = files::create(path)?;
+    /// Creates the file with `content` in both copies, durably, and only then gives it its name:
+    /// a file of this name without an intact copy is damage, never the remains of a crash.
+    pub(crate) fn create(files: &Files, path: &Path, content: Content) -> Result<Self, Error> {
+        let temporary = path.with_extension("tmp");
+        let file = files.create(&temporary)?;
         let mut block = Self {
+            files: files.clone(),
             file,
             path: path.to_owned(),
             version: 0,
             content,
-            written_at: Instant::now(),
+            written_at: files.now(),
             dirty: true,
         };
         block.write()?;
         block.write()?;
         // The size changed: only a full fsync makes the file readable after a crash.
-        files::sync_all(&block.file, path)?;
+        files::sync_all(&*block.file, path)?;
+        files.rename(&temporary, path)?;
+        files.sync_dir(path.parent().unwrap_or(path))?;
         Ok(block)
     }
 
     /// Opens the file and believes the newer intact copy. `None` when there is no file.
-    pub(crate) fn open(path: &Path) -> Result<Option<Self>, Error> {
-        let Some((version, content)) = Self::read(path)? else {
+    pub(crate) fn open(files: &Files, path: &Path) -> Result<Option<Self>, Error> {
+        let Some((version, content)) = Self::read(files, path)? else {
             return Ok(None);
         };
-        let file = files::open_write(path)?;
+        let file = files.open_write(path)?;
         let path = path.to_owned();
-        let written_at = Instant::now();
+        let written_at = files.now();
         Ok(Some(Self {
+            files: files.clone(),
             file,
             path,
             version,
@@ -92,11 +98,11 @@ impl Superblock {
     }
 
     /// Reads without opening for writing.
-    pub(crate) fn read(path: &Path) -> Result<Option<(u64, Content)>, Error> {
-        if !path.exists() {
+    pub(crate) fn read(files: &Files, path: &Path) -> Result<Option<(u64, Content)>, Error> {
+        if !files.exists(path) {
             return Ok(None);
         }
-        let bytes = files::read(path)?;
+        let bytes = files.read(path)?;
         let copies =
             [0, COPY_EVERY as usize].map(|at| bytes.get(at..at + COPY_BYTES).and_then(decode));
         let newest = copies
@@ -133,7 +139,9 @@ impl Superblock {
         self.content.mark = mark;
         self.content.term = term;
         self.content.vote = vote;
-        if promise_changed || (self.dirty && self.written_at.elapsed() >= MARK_INTERVAL) {
+        if promise_changed
+            || (self.dirty && self.files.now().saturating_sub(self.written_at) >= MARK_INTERVAL)
+        {
             self.write()?;
         }
         Ok(())
@@ -155,9 +163,9 @@ impl Superblock {
         let bytes = encode(self.version, &self.content);
         // The copies take turns, so the older one stays whole while the newer is written.
         let at = (self.version % 2) * COPY_EVERY;
-        files::write_at(&self.file, &self.path, &bytes, at)?;
-        files::sync_data(&self.file, &self.path)?;
-        self.written_at = Instant::now();
+        files::write_at(&*self.file, &self.path, &bytes, at)?;
+        files::sync_data(&*self.file, &self.path)?;
+        self.written_at = self.files.now();
         self.dirty = false;
         Ok(())
     }
@@ -268,10 +276,10 @@ mod test {
     fn b4_a_spoiled_copy_leaves_the_other_and_two_spoiled_copies_are_amnesia() {
         let dir = tempfile::tempdir().expect("temporary directory");
         let path = dir.path().join("superblock");
-        let mut block = Superblock::create(&path, content(1)).expect("create");
+        let mut block = Superblock::create(&Files::real(), &path, content(1)).expect("create");
         block.update(|c| c.term = 2).expect("update");
         assert_eq!(
-            Superblock::open(&path)
+            Superblock::open(&Files::real(), &path)
                 .expect("open")
                 .expect("exists")
                 .content(),
@@ -282,7 +290,7 @@ mod test {
             let mut bad = good.clone();
             bad[at] ^= 0x40;
             std::fs::write(&path, &bad).expect("write");
-            let term = Superblock::read(&path)
+            let term = Superblock::read(&Files::real(), &path)
                 .expect("one copy left")
                 .expect("exists")
                 .1
@@ -294,7 +302,7 @@ mod test {
         bad[COPY_EVERY as usize + 40] ^= 1;
         std::fs::write(&path, &bad).expect("write");
         assert!(matches!(
-            Superblock::read(&path),
+            Superblock::read(&Files::real(), &path),
             Err(Error::Amnesia { .. })
         ));
     }

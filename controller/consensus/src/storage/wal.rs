@@ -13,13 +13,12 @@ mod replay;
 mod segment;
 
 use std::collections::VecDeque;
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use super::files;
+use super::files::{self, DiskFile, Files};
 use crate::entry::{HardState, LogEntry, SnapshotMeta};
 use crate::error::Error;
 use record::{Body, Place};
@@ -44,12 +43,16 @@ pub(crate) struct Space {
     pub(crate) pretend_full: Arc<AtomicBool>,
 }
 
+/// A new segment, open.
+type Begun = (Box<dyn DiskFile>, replay::Found);
+
 /// An open log.
 pub(crate) struct Wal {
+    files: Files,
     dir: PathBuf,
     owner: Owner,
     segment_bytes: u64,
-    file: File,
+    file: Box<dyn DiskFile>,
     /// Oldest first; the last one is written to.
     segments: VecDeque<replay::Found>,
     spares: Spares,
@@ -66,6 +69,7 @@ pub(crate) struct Wal {
 impl Wal {
     /// Creates the log of a new member in an empty directory. Not durable before [`Wal::sync`].
     pub(crate) fn create(
+        files: &Files,
         dir: &Path,
         owner: Owner,
         segment_bytes: u64,
@@ -73,8 +77,8 @@ impl Wal {
         snapshot: &SnapshotMeta,
         hard_state: HardState,
     ) -> Result<Self, Error> {
-        files::create_dir(dir)?;
-        let mut spares = Spares::open(dir, segment_bytes)?;
+        files.create_dir(dir)?;
+        let mut spares = Spares::open(files, dir, segment_bytes)?;
         let header = Header {
             owner,
             number: 1,
@@ -83,8 +87,9 @@ impl Wal {
             last_index: 0,
             group: 1,
         };
-        let (file, found) = begin_segment(dir, &mut spares, &header)?;
+        let (file, found) = begin_segment(files, dir, &mut spares, &header)?;
         let mut wal = Self {
+            files: files.clone(),
             dir: dir.to_owned(),
             owner,
             segment_bytes,
@@ -111,21 +116,23 @@ impl Wal {
 
     /// Reads the log back and opens it for appending behind its last intact record.
     pub(crate) fn open(
+        files: &Files,
         dir: &Path,
         owner: Owner,
         segment_bytes: u64,
         space: Space,
         mark: Option<Mark>,
     ) -> Result<(Self, LogState), Error> {
-        let replayed = replay::read(dir, owner, mark)?;
-        let spares = Spares::open(dir, segment_bytes)?;
+        let replayed = replay::read(files, dir, owner, mark)?;
+        let spares = Spares::open(files, dir, segment_bytes)?;
         let path = segment::path_of(dir, replayed.end.segment);
         let state = replayed.state;
         let wal = Self {
+            files: files.clone(),
             dir: dir.to_owned(),
             owner,
             segment_bytes,
-            file: files::open_write(&path)?,
+            file: files.open_write(&path)?,
             segments: replayed.segments.into(),
             spares,
             space,
@@ -142,13 +149,13 @@ impl Wal {
     }
 
     /// Reads a log that another process or thread may be writing. Changes nothing.
-    pub(crate) fn read(dir: &Path, owner: Owner) -> Result<LogState, Error> {
-        replay::read(dir, owner, None).map(|replayed| replayed.state)
+    pub(crate) fn read(files: &Files, dir: &Path, owner: Owner) -> Result<LogState, Error> {
+        replay::read(files, dir, owner, None).map(|replayed| replayed.state)
     }
 
     /// True when there are segments in `dir`.
-    pub(crate) fn exists(dir: &Path) -> Result<bool, Error> {
-        Ok(dir.exists() && !segment::list(dir)?.is_empty())
+    pub(crate) fn exists(files: &Files, dir: &Path) -> Result<bool, Error> {
+        Ok(files.exists(dir) && !segment::list(files, dir)?.is_empty())
     }
 
     /// Notes a start of the member.
@@ -202,7 +209,7 @@ impl Wal {
         }
         let at = self.end.offset - self.buffer.len() as u64;
         let path = segment::path_of(&self.dir, self.end.segment);
-        files::write_at(&self.file, &path, &self.buffer, at)?;
+        files::write_at(&*self.file, &path, &self.buffer, at)?;
         self.buffer.clear();
         self.unsynced = true;
         Ok(())
@@ -215,7 +222,7 @@ impl Wal {
         }
         self.put(&Body::SyncPoint)?;
         self.flush()?;
-        files::sync_data(&self.file, &segment::path_of(&self.dir, self.end.segment))?;
+        files::sync_data(&*self.file, &segment::path_of(&self.dir, self.end.segment))?;
         self.unsynced = false;
         self.group += 1;
         self.spares.refill();
@@ -240,7 +247,7 @@ impl Wal {
         }
         // Oldest first and in order: a crash in between leaves a log that begins later.
         if retired {
-            files::sync_dir(&self.dir)
+            self.files.sync_dir(&self.dir)
         } else {
             Ok(())
         }
@@ -287,8 +294,7 @@ impl Wal {
     fn roll(&mut self) -> Result<(), Error> {
         self.flush()?;
         if self.unsynced {
-            files::sync_data(&self.file, &segment::path_of(&self.dir, self.end.segment))?;
-            self.unsynced = false;
+            files::sync_data(&*self.file, &segment::path_of(&self.dir, self.end.segment))?;
         }
         let header = Header {
             owner: self.owner,
@@ -300,6 +306,8 @@ impl Wal {
         };
         let (file, found) = self.begin_segment_when_there_is_space(&header)?;
         self.file = file;
+        // Only now: a caller that was refused for want of space syncs again, with a sync point.
+        self.unsynced = false;
         self.segments.push_back(found);
         self.end.segment = header.number;
         self.end.offset = RECORDS_AT;
@@ -309,26 +317,23 @@ impl Wal {
         self.put(&Body::HardState(hard_state))
     }
 
-    fn try_begin_segment(&mut self, header: &Header) -> Result<(File, replay::Found), Error> {
+    fn try_begin_segment(&mut self, header: &Header) -> Result<Begun, Error> {
         #[cfg(test)]
         if self.space.pretend_full.load(Ordering::Relaxed) {
             return Err(Error::NoSpace {
                 path: self.dir.clone(),
             });
         }
-        begin_segment(&self.dir, &mut self.spares, header)
+        begin_segment(&self.files, &self.dir, &mut self.spares, header)
     }
 
     /// On a full disk the log waits here (invariant B3). Nothing of the batch that needed the
     /// space is acknowledged, the driver refuses proposals while the flag is up, and reads go on.
-    fn begin_segment_when_there_is_space(
-        &mut self,
-        header: &Header,
-    ) -> Result<(File, replay::Found), Error> {
+    fn begin_segment_when_there_is_space(&mut self, header: &Header) -> Result<Begun, Error> {
         loop {
             match self.try_begin_segment(header) {
                 Err(Error::NoSpace { path }) => {
-                    if self.space.stopping.load(Ordering::Relaxed) {
+                    if self.space.stopping.load(Ordering::Relaxed) || !self.files.is_real() {
                         return Err(Error::NoSpace { path });
                     }
                     if !self.space.full.swap(true, Ordering::Relaxed) {
@@ -349,17 +354,18 @@ impl Wal {
 
 /// Makes a spare file the segment `header` describes; see `segment` for why in this order.
 fn begin_segment(
+    files: &Files,
     dir: &Path,
     spares: &mut Spares,
     header: &Header,
-) -> Result<(File, replay::Found), Error> {
+) -> Result<Begun, Error> {
     let spare = spares.take()?;
-    let file = files::open_write(&spare)?;
-    files::write_at(&file, &spare, &header.encode(), 0)?;
-    files::sync_data(&file, &spare)?;
+    let file = files.open_write(&spare)?;
+    files::write_at(&*file, &spare, &header.encode(), 0)?;
+    files::sync_data(&*file, &spare)?;
     let path = segment::path_of(dir, header.number);
-    files::rename(&spare, &path)?;
-    files::sync_dir(dir)?;
+    files.rename(&spare, &path)?;
+    files.sync_dir(dir)?;
     Ok((file, replay::Found { path, max_index: 0 }))
 }
 

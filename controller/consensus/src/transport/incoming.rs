@@ -3,7 +3,6 @@
 //! Lives here: collecting chunks into a temporary file and verifying it before raft hears of it.
 //! May not: the network, raft. Made by [`crate::Handle::receive_snapshot`], fed by the transport.
 
-use std::fs::File;
 use std::path::PathBuf;
 
 use bytes::Bytes;
@@ -11,7 +10,7 @@ use tokio::sync::oneshot;
 
 use crate::entry::SnapshotMeta;
 use crate::error::Error;
-use crate::storage::{SnapshotFile, SnapshotStore, files};
+use crate::storage::{DiskFile, SnapshotFile, SnapshotStore, files};
 
 /// Hands the verified snapshot to the driver; the channel answers once raft has seen it.
 pub(crate) type Deliver =
@@ -38,7 +37,7 @@ pub enum ReceiveError {
 pub struct SnapshotReceiver {
     store: SnapshotStore,
     path: PathBuf,
-    file: Option<File>,
+    file: Option<Box<dyn DiskFile>>,
     received_bytes: u64,
     expected: SnapshotMeta,
     message: Bytes,
@@ -53,7 +52,7 @@ impl SnapshotReceiver {
         deliver: Deliver,
     ) -> Result<Self, ReceiveError> {
         let path = store.temporary_path();
-        let file = files::create(&path).map_err(ReceiveError::Unusable)?;
+        let file = store.create(&path).map_err(ReceiveError::Unusable)?;
         Ok(Self {
             store,
             path,
@@ -71,7 +70,7 @@ impl SnapshotReceiver {
         let Some(file) = &self.file else {
             return Err(ReceiveError::Mismatch);
         };
-        files::write_at(file, &self.path, bytes, self.received_bytes)
+        files::write_at(&**file, &self.path, bytes, self.received_bytes)
             .map_err(ReceiveError::Unusable)?;
         self.received_bytes += bytes.len() as u64;
         Ok(())
@@ -95,7 +94,7 @@ impl SnapshotReceiver {
         let Some(file) = self.file.take() else {
             return Err(ReceiveError::Mismatch);
         };
-        files::sync_all(&file, &self.path).map_err(ReceiveError::Unusable)?;
+        files::sync_all(&*file, &self.path).map_err(ReceiveError::Unusable)?;
         drop(file);
         let snapshot = self
             .store
@@ -113,6 +112,6 @@ impl SnapshotReceiver {
 impl Drop for SnapshotReceiver {
     fn drop(&mut self) {
         // Already renamed when it was accepted; then there is nothing of this name.
-        let _ = files::remove(&self.path);
+        let _ = self.store.remove(&self.path);
     }
 }

@@ -61,7 +61,7 @@ fn a_crash_while_forming_starts_over() {
     let config = config(dir.path());
     drop(open(&config).expect("open"));
     // As if it had crashed right before the last step, and with a half-written log.
-    let mut superblock = Superblock::open(&dir.path().join("superblock"))
+    let mut superblock = Superblock::open(&Files::real(), &dir.path().join("superblock"))
         .expect("open")
         .expect("there");
     superblock
@@ -124,7 +124,8 @@ fn a5_compaction_gives_up_segments_and_what_is_left_builds_on_the_snapshot() {
     let (mut storage, recovered, snapshots) = open(&config).expect("open");
     write(&mut storage, &batch(1, 2, 1_000));
     let segments = || {
-        files::list(&dir.path().join("wal"), "", ".wal")
+        Files::real()
+            .list(&dir.path().join("wal"), "", ".wal")
             .expect("list")
             .len()
     };

@@ -12,7 +12,7 @@
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 
-use super::super::files;
+use super::super::files::{self, Files};
 use super::record::{self, Body};
 use super::segment::{self, Header, Owner, RECORDS_AT};
 use crate::entry::{HardState, LogEntry, SnapshotMeta};
@@ -64,8 +64,13 @@ pub(super) struct Replayed {
 }
 
 /// Reads the whole log of `dir`. `mark` is checked when given.
-pub(super) fn read(dir: &Path, owner: Owner, mark: Option<Mark>) -> Result<Replayed, Error> {
-    let numbers = segment::list(dir)?;
+pub(super) fn read(
+    files: &Files,
+    dir: &Path,
+    owner: Owner,
+    mark: Option<Mark>,
+) -> Result<Replayed, Error> {
+    let numbers = segment::list(files, dir)?;
     let Some(&first) = numbers.first() else {
         return Err(Error::Amnesia {
             reason: format!("no log segments in `{}`", dir.display()),
@@ -79,13 +84,13 @@ pub(super) fn read(dir: &Path, owner: Owner, mark: Option<Mark>) -> Result<Repla
         return Err(files::damaged(dir, "a log segment is missing"));
     }
     let mut walk = Walk::new(mark);
-    let mut next = Some(load(dir, owner, first)?);
+    let mut next = Some(load(files, dir, owner, first)?);
     for number in numbers.iter().copied() {
         let Some((header, bytes, path)) = next.take() else {
             break;
         };
         if numbers.last() != Some(&number) {
-            next = Some(load(dir, owner, number + 1)?);
+            next = Some(load(files, dir, owner, number + 1)?);
         }
         let end = next.as_ref().map(|(header, ..)| header.previous_end);
         walk.segment(&header, &path, &bytes, end)?;
@@ -95,9 +100,9 @@ pub(super) fn read(dir: &Path, owner: Owner, mark: Option<Mark>) -> Result<Repla
 
 type Loaded = (Header, Vec<u8>, PathBuf);
 
-fn load(dir: &Path, owner: Owner, number: u64) -> Result<Loaded, Error> {
+fn load(files: &Files, dir: &Path, owner: Owner, number: u64) -> Result<Loaded, Error> {
     let path = segment::path_of(dir, number);
-    let bytes = files::read(&path)?;
+    let bytes = files.read(&path)?;
     let header = Header::decode(&path, &bytes)?;
     if header.owner.cluster_id != owner.cluster_id {
         return Err(Error::WrongCluster {

@@ -11,7 +11,7 @@
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 
-use super::super::files;
+use super::super::files::{self, Files};
 use crate::error::Error;
 
 const MAGIC: &[u8; 8] = b"NUBEWAL\0";
@@ -124,8 +124,8 @@ pub(super) fn path_of(dir: &Path, number: u64) -> PathBuf {
 }
 
 /// Numbers of the segments in `dir`, ascending.
-pub(super) fn list(dir: &Path) -> Result<Vec<u64>, Error> {
-    let names = files::list(dir, "", ".wal")?;
+pub(super) fn list(files: &Files, dir: &Path) -> Result<Vec<u64>, Error> {
+    let names = files.list(dir, "", ".wal")?;
     names
         .iter()
         .map(|name| {
@@ -138,6 +138,7 @@ pub(super) fn list(dir: &Path) -> Result<Vec<u64>, Error> {
 
 /// Allocated files that wait to become segments.
 pub(super) struct Spares {
+    files: Files,
     dir: PathBuf,
     segment_bytes: u64,
     ready: Vec<PathBuf>,
@@ -147,18 +148,18 @@ pub(super) struct Spares {
 
 impl Spares {
     /// Takes over spare files of a former run that have the right size; removes the others.
-    pub(super) fn open(dir: &Path, segment_bytes: u64) -> Result<Self, Error> {
+    pub(super) fn open(files: &Files, dir: &Path, segment_bytes: u64) -> Result<Self, Error> {
         let mut ready = Vec::new();
-        for name in files::list(dir, "spare-", ".tmp")? {
+        for name in files.list(dir, "spare-", ".tmp")? {
             let path = dir.join(name);
-            let size = std::fs::metadata(&path).map(|m| m.len()).unwrap_or(0);
-            if size == segment_bytes && ready.len() < SPARES_MAX {
+            if files.len_bytes(&path) == segment_bytes && ready.len() < SPARES_MAX {
                 ready.push(path);
             } else {
-                files::remove(&path)?;
+                files.remove(&path)?;
             }
         }
         Ok(Self {
+            files: files.clone(),
             dir: dir.to_owned(),
             segment_bytes,
             ready,
@@ -171,7 +172,7 @@ impl Spares {
         loop {
             self.named += 1;
             let path = self.dir.join(format!("spare-{}.tmp", self.named));
-            if !path.exists() {
+            if !self.files.exists(&path) {
                 return path;
             }
         }
@@ -189,31 +190,31 @@ impl Spares {
         }
         // Also where the background attempt failed: its error will show here, to a caller.
         let path = self.name();
-        fill(&path, self.segment_bytes)
+        fill(&self.files, &path, self.segment_bytes)
     }
 
     /// Starts filling the next spare in the background, if there is none. Without it every
     /// `segment_bytes` of log one append would wait for the zero-filling of a whole segment.
     pub(super) fn refill(&mut self) {
-        if !self.ready.is_empty() || self.filling.is_some() {
+        if !self.ready.is_empty() || self.filling.is_some() || !self.files.is_real() {
             return;
         }
-        let (path, bytes) = (self.name(), self.segment_bytes);
+        let (files, path, bytes) = (self.files.clone(), self.name(), self.segment_bytes);
         // If no thread can be had, `take` fills in the foreground.
         self.filling = std::thread::Builder::new()
             .name("log-spare".to_owned())
-            .spawn(move || fill(&path, bytes))
+            .spawn(move || fill(&files, &path, bytes))
             .ok();
     }
 
     /// Retires a segment: it becomes a spare, or is removed when there are enough.
     pub(super) fn give(&mut self, segment: &Path) -> Result<(), Error> {
-        let size = std::fs::metadata(segment).map(|m| m.len()).unwrap_or(0);
+        let size = self.files.len_bytes(segment);
         if self.ready.len() >= SPARES_MAX || size != self.segment_bytes {
-            return files::remove(segment);
+            return self.files.remove(segment);
         }
         let path = self.name();
-        files::rename(segment, &path)?;
+        self.files.rename(segment, &path)?;
         self.ready.push(path);
         Ok(())
     }
@@ -228,26 +229,26 @@ impl Drop for Spares {
     }
 }
 
-fn fill(path: &Path, bytes: u64) -> Result<PathBuf, Error> {
-    let filled = write_zeros(path, bytes);
+fn fill(files: &Files, path: &Path, bytes: u64) -> Result<PathBuf, Error> {
+    let filled = write_zeros(files, path, bytes);
     if let Err(error) = filled {
         // Give the space back: on a full disk it is what the rest of the node waits for.
-        let _ = files::remove(path);
+        let _ = files.remove(path);
         return Err(error);
     }
     Ok(path.to_owned())
 }
 
-fn write_zeros(path: &Path, bytes: u64) -> Result<(), Error> {
+fn write_zeros(files: &Files, path: &Path, bytes: u64) -> Result<(), Error> {
     let zeros = vec![0_u8; 1 << 20];
-    let file = files::create(path)?;
+    let file = files.create(path)?;
     let mut at = 0;
     while at < bytes {
         let part = zeros.len().min((bytes - at) as usize);
-        files::write_at(&file, path, &zeros[..part], at)?;
+        files::write_at(&*file, path, &zeros[..part], at)?;
         at += part as u64;
     }
     // Real zeros, not a hole or an unwritten extent: converting those would cost a journal commit
     // in each fdatasync (measured: a quarter of the sync rate).
-    files::sync_all(&file, path)
+    files::sync_all(&*file, path)
 }

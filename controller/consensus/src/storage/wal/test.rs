@@ -28,6 +28,7 @@ fn entry(index: u64, term: u64, bytes: usize) -> LogEntry {
 fn create(dir: &Path) -> Wal {
     let empty = SnapshotMeta::default();
     let mut wal = Wal::create(
+        &Files::real(),
         dir,
         OWNER,
         SEGMENT,
@@ -41,11 +42,11 @@ fn create(dir: &Path) -> Wal {
 }
 
 fn open(dir: &Path, mark: Option<Mark>) -> Result<(Wal, LogState), Error> {
-    Wal::open(dir, OWNER, SEGMENT, Space::default(), mark)
+    Wal::open(&Files::real(), dir, OWNER, SEGMENT, Space::default(), mark)
 }
 
 fn segment_files(dir: &Path) -> Vec<PathBuf> {
-    segment::list(dir)
+    segment::list(&Files::real(), dir)
         .expect("list")
         .into_iter()
         .map(|n| segment::path_of(dir, n))
@@ -247,7 +248,17 @@ fn b1_damage_in_any_but_the_last_segment_is_never_cut() {
 fn b5_a_log_of_another_member_or_cluster_is_refused() {
     let dir = tempfile::tempdir().expect("dir");
     drop(create(dir.path()));
-    let open_as = |owner| Wal::open(dir.path(), owner, SEGMENT, Space::default(), None).err();
+    let open_as = |owner| {
+        Wal::open(
+            &Files::real(),
+            dir.path(),
+            owner,
+            SEGMENT,
+            Space::default(),
+            None,
+        )
+        .err()
+    };
     let other_member = Owner { id: 2, ..OWNER };
     assert!(matches!(
         open_as(other_member),
@@ -326,6 +337,7 @@ fn b3_on_a_full_disk_the_log_waits_says_so_and_goes_on_when_there_is_space() {
     let empty = SnapshotMeta::default();
     let hard_state = HardState::default();
     let mut wal = Wal::create(
+        &Files::real(),
         dir.path(),
         OWNER,
         SEGMENT,
