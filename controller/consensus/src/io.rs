@@ -186,33 +186,9 @@ mod test {
     use std::process::Command;
 
     use super::*;
-    use crate::storage::{MemoryStorage, PersistBatch};
-
-    /// A disk whose sync fails.
-    struct Failing(MemoryStorage);
-
-    impl LogStorage for Failing {
-        fn append(&mut self, batch: &PersistBatch) -> Result<(), Error> {
-            self.0.append(batch)
-        }
-        fn flush(&mut self) -> Result<(), Error> {
-            Ok(())
-        }
-        fn sync(&mut self) -> Result<(), Error> {
-            let source = std::io::Error::from_raw_os_error(5);
-            Err(Error::Io {
-                step: "fdatasync",
-                path: "segment".into(),
-                source,
-            })
-        }
-        fn compact(&mut self, _snapshot: &SnapshotMeta, _to: u64) -> Result<(), Error> {
-            Ok(())
-        }
-        fn idle(&mut self) -> Result<(), Error> {
-            Ok(())
-        }
-    }
+    use crate::config::Config;
+    use crate::entry::HardState;
+    use crate::storage::{DiskStorage, PersistBatch, SimulatedDisk};
 
     struct Loud;
 
@@ -230,7 +206,12 @@ mod test {
     #[test]
     fn b2_after_a_failed_sync_nothing_is_acknowledged_and_the_process_aborts() {
         if std::env::var_os(CHILD).is_some() {
-            let storage = Failing(MemoryStorage::form(&[1]));
+            let disk = SimulatedDisk::new();
+            let mut config = Config::new(1, [1; 16], "/member");
+            config.initial_voters = vec![1];
+            let opened = DiskStorage::open_on(Arc::new(disk.clone()), &config, Vec::new);
+            let (storage, ..) = opened.expect("forms");
+            disk.fail_next_sync();
             let log = Log::start(storage, Loud, Arc::default()).expect("starts");
             let to = Outgoing {
                 to: 2,
@@ -239,6 +220,7 @@ mod test {
             };
             let batch = PersistBatch {
                 number: 1,
+                hard_state: Some(HardState::default()),
                 must_sync: true,
                 ..PersistBatch::default()
             };

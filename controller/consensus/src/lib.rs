@@ -57,8 +57,8 @@ pub use seed::seed;
 pub use state_machine::StateMachine;
 pub use status::{Member, Role, Status};
 pub use storage::{
-    Disk, DiskFile, DiskLock, DiskStorage, Fault, FaultKind, LogStorage, MemoryStorage, OsDisk,
-    PersistBatch, Recovered, SECTOR_BYTES, SimulatedDisk, SnapshotFile, SnapshotStore,
+    Disk, DiskFile, DiskLock, DiskStorage, Fault, FaultKind, LogStorage, OsDisk, PersistBatch,
+    Recovered, SECTOR_BYTES, SimulatedDisk, SnapshotFile, SnapshotStore,
 };
 pub use transport::{
     OutgoingSnapshot, PeerHello, PeerRefused, ReceiveError, SNAPSHOT_CHUNK_BYTES, Sent,

@@ -14,7 +14,6 @@
 
 mod disk;
 pub(crate) mod files;
-mod memory;
 mod simulated;
 pub(crate) mod snapshot;
 pub(crate) mod superblock;
@@ -24,7 +23,6 @@ pub use disk::DiskStorage;
 pub(crate) use disk::{First, read_live};
 pub(crate) use files::Files;
 pub use files::{Disk, DiskFile, DiskLock, OsDisk};
-pub use memory::MemoryStorage;
 pub use simulated::{Fault, FaultKind, SECTOR_BYTES, SimulatedDisk};
 pub use snapshot::{SnapshotFile, SnapshotStore};
 pub(crate) use wal::Space;

@@ -117,6 +117,7 @@ impl SimulatedDisk {
         for file in &mut inner.files {
             file.power_cut(random);
         }
+        inner.forget_removed();
     }
 
     /// Forgets clean pages: from here on reads come from the platter.
@@ -222,6 +223,16 @@ impl Inner {
         files.iter().map(|(_, id)| self.files[*id].len()).sum()
     }
 
+    /// Frees the bytes of files that no power cut can bring back.
+    fn forget_removed(&mut self) {
+        let named = self.names.reachable();
+        for (id, file) in self.files.iter_mut().enumerate() {
+            if !named.contains(&id) {
+                file.truncate();
+            }
+        }
+    }
+
     fn flip(&mut self, path: &Path, id: usize, bit: u64) -> Option<Fault> {
         if !self.files[id].flip(bit) {
             return None;
@@ -307,8 +318,10 @@ impl DiskFile for Handle {
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         let mut inner = self.alive()?;
         let more = (offset + bytes.len() as u64).saturating_sub(inner.files[self.id].len());
-        let budget_bytes = inner.budget_bytes.unwrap_or(u64::MAX);
-        if more > 0 && inner.used_bytes() + more > budget_bytes {
+        if let Some(budget_bytes) = inner.budget_bytes
+            && more > 0
+            && inner.used_bytes() + more > budget_bytes
+        {
             return Err(io::ErrorKind::StorageFull.into());
         }
         inner.files[self.id].write(bytes, offset);
@@ -394,7 +407,10 @@ impl Disk for SimulatedDisk {
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        self.inner().names.sync(dir)
+        let mut inner = self.inner();
+        inner.names.sync(dir)?;
+        inner.forget_removed();
+        Ok(())
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {

@@ -126,13 +126,15 @@ impl Wal {
         let replayed = replay::read(files, dir, owner, mark)?;
         let spares = Spares::open(files, dir, segment_bytes)?;
         let path = segment::path_of(dir, replayed.end.segment);
+        let file = files.open_write(&path)?;
+        write_again(files, &*file, &path, mark, replayed.end)?;
         let state = replayed.state;
         let wal = Self {
             files: files.clone(),
             dir: dir.to_owned(),
             owner,
             segment_bytes,
-            file: files.open_write(&path)?,
+            file,
             segments: replayed.segments.into(),
             spares,
             space,
@@ -141,7 +143,7 @@ impl Wal {
             // Where the last group was torn it is continued, so its stale records behind the cut
             // never look like a later group.
             group: replayed.next_group,
-            unsynced: false,
+            unsynced: true,
             hard_state: state.hard_state,
             snapshot: state.snapshot.clone(),
         };
@@ -349,6 +351,26 @@ impl Wal {
                 }
             }
         }
+    }
+}
+
+/// Writes again what was read but may never have reached the disk. After a failed sync the system
+/// counts the pages as clean: they read well, and no later sync would write them. Everything up to
+/// the mark, and every segment but the last, is known to be there.
+fn write_again(
+    files: &Files,
+    file: &dyn DiskFile,
+    path: &Path,
+    mark: Option<Mark>,
+    end: Mark,
+) -> Result<(), Error> {
+    let from = mark
+        .filter(|mark| mark.segment == end.segment)
+        .map_or(RECORDS_AT, |mark| mark.offset);
+    let bytes = files.read(path)?;
+    match bytes.get(from as usize..end.offset as usize) {
+        Some(tail) if !tail.is_empty() => files::write_at(file, path, tail, from),
+        _ => Ok(()),
     }
 }
 

@@ -7,25 +7,33 @@ use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 
 use bytes::Bytes;
 use nube_consensus::{
-    Config, Core, Input, LogStorage, MembershipChange, MemoryStorage, Outgoing, Output, Persist,
+    Config, Core, Error, FaultKind, Input, MembershipChange, Outgoing, Output, Persist,
     ProposeError, Role, SnapshotMeta, Ticket,
 };
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use crate::checks::Checks;
+use crate::store::{Register, Store};
 
 const MEMBERS: [u64; 4] = [1, 2, 3, 4];
 const VOTERS: [u64; 3] = [1, 2, 3];
 const TICK_MS: u64 = 50;
 /// Applied entries between snapshots: small, so that the log is cut all the time.
 const SNAPSHOT_EVERY: u64 = 60;
+/// As the log thread does: quiet time before bookkeeping, and between attempts on a full disk.
+const IDLE_MS: u64 = 200;
+const SPACE_RETRY_MS: u64 = 200;
 
 #[derive(Clone, Copy)]
 pub struct Faults {
     pub network: bool,
     pub crashes: bool,
     pub membership: bool,
+    /// Failed syncs and full disks, anywhere.
+    pub disks: bool,
+    /// Rot, lost and misdirected writes on the disk of one voter.
+    pub damage: bool,
 }
 
 impl Faults {
@@ -34,6 +42,8 @@ impl Faults {
             network: true,
             crashes: true,
             membership: false,
+            disks: true,
+            damage: false,
         }
     }
 
@@ -42,16 +52,10 @@ impl Faults {
             network: false,
             crashes: false,
             membership: false,
+            disks: false,
+            damage: false,
         }
     }
-}
-
-/// The replicated register: the newest write and where it was written.
-#[derive(Clone, Default)]
-struct Register {
-    applied: u64,
-    revision: u64,
-    log: BTreeMap<u64, Vec<u8>>,
 }
 
 enum Work {
@@ -69,11 +73,11 @@ struct Node {
     id: u64,
     life: u64,
     core: Option<Core>,
-    storage: MemoryStorage,
-    /// Bodies on this member's disk.
-    bodies: BTreeMap<u64, Register>,
-    disk: VecDeque<Work>,
+    store: Store,
+    queue: VecDeque<Work>,
     disk_busy_until: u64,
+    /// No own snapshot below this index: the last one found the disk full.
+    not_before: u64,
     paused_until: u64,
     register: Register,
     snapshot: u64,
@@ -95,8 +99,8 @@ enum Event {
         node: usize,
         from: u64,
         bytes: Bytes,
-        index: u64,
-        body: Register,
+        meta: SnapshotMeta,
+        file: Vec<u8>,
     },
     Report {
         node: usize,
@@ -114,6 +118,9 @@ enum Event {
         node: usize,
     },
     Mend,
+    Space {
+        node: usize,
+    },
 }
 
 pub struct World {
@@ -133,6 +140,10 @@ pub struct World {
     pub crashes: u64,
     pub snapshots_installed: u64,
     pub changes_done: u64,
+    pub failed_syncs: u64,
+    pub waits_for_space: u64,
+    /// The voter whose disk lies, when one does.
+    liar: usize,
 }
 
 impl World {
@@ -153,6 +164,9 @@ impl World {
             crashes: 0,
             snapshots_installed: 0,
             changes_done: 0,
+            failed_syncs: 0,
+            waits_for_space: 0,
+            liar: seed as usize % VOTERS.len(),
         };
         for node in 0..world.nodes.len() {
             world.start(node);
@@ -198,10 +212,22 @@ impl World {
         self.mend();
         for node in 0..self.nodes.len() {
             self.nodes[node].paused_until = self.now;
+            self.nodes[node].store.disk.set_budget_bytes(None);
             if self.nodes[node].core.is_none() {
                 self.start(node);
             }
         }
+    }
+
+    pub fn lost_members(&self) -> usize {
+        let lost = |node: &&Node| node.store.lost.is_some();
+        self.nodes.iter().filter(lost).count()
+    }
+
+    pub fn damaged_disks(&self) -> usize {
+        let liar = &self.nodes[self.liar].store.disk;
+        let rot = |fault: &nube_consensus::Fault| fault.kind != FaultKind::FailedSync;
+        usize::from(liar.atlas().iter().any(rot))
     }
 
     pub fn isolate(&mut self, id: u64) {
@@ -231,6 +257,10 @@ impl World {
         self.checks.check_log(&log);
         for id in members.voters {
             let node = &self.nodes[self.index_of(id)];
+            if node.store.lost.is_some() {
+                assert_eq!(node.id, VOTERS[self.liar], "only damaged disks lose memory");
+                continue;
+            }
             // Clients go on writing: the others may be a few entries behind.
             assert!(
                 node.register.applied + 30 >= commit,
@@ -288,6 +318,7 @@ impl World {
                 }
             }
             Event::Mend => self.mend(),
+            Event::Space { node } => self.nodes[node].store.disk.set_budget_bytes(None),
         }
     }
 
@@ -306,12 +337,19 @@ impl World {
             Event::Snapshot {
                 from,
                 bytes,
-                index,
-                body,
+                meta,
+                file,
                 ..
             } => {
-                self.nodes[node].bodies.insert(index, body);
-                self.input(node, life, Input::SnapshotArrived { from, bytes });
+                if self.nodes[node].core.is_none() {
+                    return;
+                }
+                match self.nodes[node].store.snapshots().receive(&meta, &file) {
+                    Ok(_) => self.input(node, life, Input::SnapshotArrived { from, bytes }),
+                    // The leader's timeout does.
+                    Err(Error::NoSpace { .. } | Error::Damaged { .. }) => {}
+                    Err(error) => self.fail(node, &error),
+                }
             }
             _ => {}
         }
@@ -326,6 +364,12 @@ impl World {
         let paused = self.nodes[node].paused_until.saturating_sub(self.now);
         self.after(next.max(paused + 1), Event::Tick { node, life });
         if paused == 0 {
+            let idle = self.nodes[node].disk_busy_until + IDLE_MS < self.now;
+            if idle && self.nodes[node].queue.is_empty() {
+                if let Err(error) = self.nodes[node].store.log().idle() {
+                    return self.fail(node, &error);
+                }
+            }
             self.input(node, life, Input::Tick);
         }
     }
@@ -333,20 +377,23 @@ impl World {
     fn start(&mut self, at: usize) {
         let seed = self.random.random();
         let node = &mut self.nodes[at];
-        let recovered = node.storage.recover();
+        let config = config(node.id);
+        node.store.set_now(self.now);
+        let Some(recovered) = node.store.start(&config) else {
+            let lost = node.store.lost.is_some();
+            self.note("stays out", at as u64, u64::from(lost));
+            if !lost {
+                self.after(300, Event::Restart { node: at });
+            }
+            return;
+        };
         node.life += 1;
         // The state's own copy may have survived, or the snapshot must do.
         if node.register.applied < recovered.snapshot.index {
-            node.register = match node.bodies.get(&recovered.snapshot.index) {
-                Some(body) => body.clone(),
-                None => Register {
-                    applied: recovered.snapshot.index,
-                    ..Register::default()
-                },
-            };
+            node.register = node.store.load(&recovered.snapshot).expect("verified");
         }
         node.snapshot = recovered.snapshot.index;
-        let config = config(node.id);
+        node.not_before = 0;
         let applied = node.register.applied;
         let core = Core::new(&config, recovered, applied, seed).expect("recovers");
         node.core = Some(core);
@@ -359,16 +406,18 @@ impl World {
 
     fn kill(&mut self, at: usize) {
         let keep_state = self.random.random_bool(0.5);
+        let power = self.random.random_bool(0.5);
         let node = &mut self.nodes[at];
         if node.core.take().is_none() {
             return;
         }
         node.life += 1;
-        node.disk.clear();
+        node.queue.clear();
         node.disk_busy_until = 0;
         node.waiting.clear();
         node.confirmed.clear();
-        node.storage.crash();
+        let random = &mut || self.random.random();
+        node.store.end(if power { Some(random) } else { None });
         if !keep_state {
             node.register = Register::default();
         }
@@ -384,7 +433,7 @@ impl World {
         let pause = self.random.random_range(100..900);
         self.after(pause, Event::Trouble);
         let node = self.random.random_range(0..self.nodes.len());
-        let kind = self.random.random_range(0..6);
+        let kind = self.random.random_range(0..9);
         if self.quiet {
             return;
         }
@@ -411,8 +460,36 @@ impl World {
                 }
             }
             5 if self.faults.membership => self.change_membership(leader),
+            6 if self.faults.disks => self.nodes[node].store.disk.fail_next_sync(),
+            7 if self.faults.disks => {
+                let disk = &self.nodes[node].store.disk;
+                let room = self.random.random_range(0..40_000);
+                disk.set_budget_bytes(Some(disk.used_bytes() + room));
+                let ms = self.random.random_range(200..3_000);
+                self.after(ms, Event::Space { node });
+            }
+            8 if self.faults.damage => self.damage(),
             _ => {}
         }
+    }
+
+    fn damage(&mut self) {
+        let disk = self.nodes[self.liar].store.disk.clone();
+        match self.random.random_range(0..3) {
+            0 => drop(disk.rot(&mut || self.random.random())),
+            1 => disk.lose_write(self.random.random()),
+            _ => disk.misdirect_write(self.random.random()),
+        }
+    }
+
+    /// A member whose disk failed ends at once (B2) and is started again later.
+    fn fail(&mut self, at: usize, error: &Error) {
+        assert!(
+            !self.nodes[at].store.disk.atlas().is_empty(),
+            "a sound disk failed: {error}"
+        );
+        self.failed_syncs += 1;
+        self.kill_for_a_while(at);
     }
 
     fn kill_for_a_while(&mut self, node: usize) {
@@ -524,11 +601,10 @@ impl World {
         if let Some(meta) = output.restore {
             self.snapshots_installed += 1;
             let node = &mut self.nodes[at];
-            node.register = node
-                .bodies
-                .get(&meta.index)
-                .expect("the body came first")
-                .clone();
+            match node.store.load(&meta) {
+                Ok(register) => node.register = register,
+                Err(error) => return self.fail(at, &error),
+            }
             node.register.applied = meta.index;
             node.snapshot = meta.index;
         }
@@ -603,7 +679,7 @@ impl World {
         let node = &mut self.nodes[at];
         let applied = node.register.applied;
         let Some(core) = &mut node.core else { return };
-        let caught_up = core.status().applied >= applied;
+        let caught_up = core.status().applied >= applied && applied >= node.not_before;
         let due = applied >= node.snapshot + SNAPSHOT_EVERY;
         if !caught_up || !(due || (wanted && applied > node.snapshot)) {
             return;
@@ -611,9 +687,14 @@ impl World {
         let Some(meta) = core.snapshot_meta_at(applied) else {
             return;
         };
-        node.bodies.insert(applied, node.register.clone());
-        node.snapshot = applied;
-        core.step(Input::SnapshotReady(meta));
+        match node.store.snapshots().write(&meta, &node.register.encode()) {
+            Ok(_) => {
+                node.snapshot = applied;
+                core.step(Input::SnapshotReady(meta));
+            }
+            Err(Error::NoSpace { .. }) => node.not_before = applied + 20,
+            Err(error) => self.fail(at, &error),
+        }
     }
 
     fn write(&mut self, at: usize, work: Work) {
@@ -621,7 +702,7 @@ impl World {
         let latency = self.random.random_range(0..latency);
         let now = self.now;
         let node = &mut self.nodes[at];
-        node.disk.push_back(work);
+        node.queue.push_back(work);
         // In order: one write is done no earlier than the one before it.
         node.disk_busy_until = node.disk_busy_until.max(now) + latency;
         let (wait, life) = (node.disk_busy_until - now, node.life);
@@ -633,21 +714,36 @@ impl World {
         if node.life != life {
             return;
         }
-        let Some(work) = node.disk.pop_front() else {
+        let Some(work) = node.queue.pop_front() else {
             return;
         };
-        match work {
-            Work::Persist(Persist { batch, messages }) => {
-                node.storage.append(&batch).expect("memory");
+        node.store.set_now(self.now);
+        let log = node.store.log();
+        let done = match &work {
+            Work::Persist(Persist { batch, .. }) => log.append(batch).and_then(|()| {
                 if batch.must_sync {
-                    node.storage.sync().expect("memory");
+                    log.sync()
+                } else {
+                    log.flush()
                 }
+            }),
+            Work::Compact(meta, to) => log.compact(meta, *to),
+        };
+        match (done, work) {
+            (Ok(()), Work::Persist(Persist { batch, messages })) => {
                 for message in messages {
                     self.send(at, message);
                 }
                 self.input(at, life, Input::Persisted(batch.number));
             }
-            Work::Compact(meta, to) => node.storage.compact(&meta, to).expect("memory"),
+            (Ok(()), Work::Compact(..)) => {}
+            (Err(Error::NoSpace { .. }), work) => {
+                self.waits_for_space += 1;
+                node.queue.push_front(work);
+                // Whatever is queued behind it waits as well: one wake-up too many is harmless.
+                self.after(SPACE_RETRY_MS, Event::DiskDone { node: at, life });
+            }
+            (Err(error), _) => self.fail(at, &error),
         }
     }
 
@@ -659,18 +755,19 @@ impl World {
             || (self.faults.network && !self.quiet && self.random.random_bool(0.03));
         if let Some(meta) = message.snapshot {
             let ms = self.random.random_range(5..400);
-            let body = self.nodes[at].bodies.get(&meta.index).cloned();
-            let delivered = !lost && body.is_some() && self.nodes[to].core.is_some();
-            if let Some(body) = body.filter(|_| delivered) {
-                let (bytes, index) = (message.bytes, meta.index);
+            let store = self.nodes[at].store.snapshots();
+            let file = store.bytes(&store.believed_path(&meta)).ok();
+            let delivered = !lost && file.is_some() && self.nodes[to].core.is_some();
+            if let Some(file) = file.filter(|_| delivered) {
+                let bytes = message.bytes;
                 self.after(
                     ms,
                     Event::Snapshot {
                         node: to,
                         from,
                         bytes,
-                        index,
-                        body,
+                        meta,
+                        file,
                     },
                 );
             }
@@ -712,21 +809,14 @@ impl World {
 
 impl Node {
     fn new(id: u64) -> Self {
-        let voters: &[u64] = if VOTERS.contains(&id) { &VOTERS } else { &[] };
         Self {
             id,
             life: 0,
             core: None,
-            storage: MemoryStorage::form(voters),
-            bodies: BTreeMap::from([(
-                1,
-                Register {
-                    applied: 1,
-                    ..Register::default()
-                },
-            )]),
-            disk: VecDeque::new(),
+            store: Store::new(),
+            queue: VecDeque::new(),
             disk_busy_until: 0,
+            not_before: 0,
             paused_until: 0,
             register: Register::default(),
             snapshot: 0,
@@ -737,7 +827,12 @@ impl Node {
 }
 
 fn config(id: u64) -> Config {
-    let mut config = Config::new(id, [1; 16], "/nowhere");
+    let mut config = Config::new(id, [1; 16], "/member");
+    if VOTERS.contains(&id) {
+        config.initial_voters = VOTERS.to_vec();
+    }
+    config.max_entry_bytes = 2 << 10;
+    config.segment_bytes = 8 << 10;
     config.tick_ms = TICK_MS;
     config.keep_entries = 15;
     config.snapshot_timeout_ticks = 40;

@@ -55,6 +55,20 @@ impl Names {
         files.collect()
     }
 
+    /// Files with a name now, or after some power cut.
+    pub(super) fn reachable(&self) -> BTreeSet<usize> {
+        let pending = self.pending.values().flatten().filter_map(|c| match c {
+            Change::Put(_, Node::File(id)) | Change::Moved(_, _, id) => Some(*id),
+            _ => None,
+        });
+        let named = self.now.values().chain(self.durable.values());
+        let named = named.filter_map(|node| match node {
+            Node::File(id) => Some(*id),
+            Node::Dir => None,
+        });
+        named.chain(pending).collect()
+    }
+
     pub(super) fn create(&mut self, path: &Path, id: usize) -> io::Result<()> {
         self.parent_of(path)?;
         self.change(path, Change::Put(path.to_owned(), Node::File(id)));
