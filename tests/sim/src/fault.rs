@@ -4,6 +4,7 @@ use nube_agent::driver::GuestExit;
 use nube_consensus::Input;
 use rand::Rng;
 
+use crate::controller::Controller;
 use crate::network::HOST;
 use crate::scenario::Faults;
 use crate::world::{Event, World};
@@ -19,6 +20,9 @@ enum Kind {
     Pause,
     ClockJump,
     Transfer,
+    DiskFails,
+    DiskFull,
+    Rot,
     AgentCrash,
     AgentAmnesia,
     HostCrash,
@@ -38,6 +42,9 @@ fn kinds(faults: &Faults) -> Vec<Kind> {
         (faults.pauses, Kind::Pause),
         (faults.clock_jumps, Kind::ClockJump),
         (faults.transfers, Kind::Transfer),
+        (faults.failing_disks, Kind::DiskFails),
+        (faults.full_disks, Kind::DiskFull),
+        (faults.rot, Kind::Rot),
         (faults.agent_crashes, Kind::AgentCrash),
         (faults.agent_amnesia, Kind::AgentAmnesia),
         (faults.host_crashes, Kind::HostCrash),
@@ -72,6 +79,12 @@ impl World {
             Kind::Pause => self.pause_controller(at),
             Kind::ClockJump => self.clock_jump(at),
             Kind::Transfer => self.transfer(at),
+            Kind::DiskFails => {
+                self.mark("fault: a sync fails", at as u64);
+                self.controllers[at].disk.bytes.fail_next_sync();
+            }
+            Kind::DiskFull => self.fill(at),
+            Kind::Rot => self.rot(),
             on_host => self.trouble_on_host(on_host),
         }
     }
@@ -135,6 +148,39 @@ impl World {
         (self.now_ms + ms).min(self.scenario.trouble_ms)
     }
 
+    fn fill(&mut self, at: usize) {
+        self.mark("fault: disk full", self.controllers[at].id);
+        let disk = &self.controllers[at].disk.bytes;
+        let room = self.random.random_range(0..400_000);
+        disk.set_budget_bytes(Some(disk.used_bytes() + room));
+        let ms = self.random.random_range(200..6_000);
+        self.after(ms, Event::Space { at });
+    }
+
+    pub(crate) fn space(&mut self, at: usize) {
+        self.controllers[at].disk.bytes.set_budget_bytes(None);
+    }
+
+    /// Bits of one member's disk change: always the same member's, so that a majority is sound.
+    fn rot(&mut self) {
+        let at = usize::try_from(self.scenario.seed).unwrap_or(0) % self.scenario.controllers;
+        let disk = self.controllers[at].disk.bytes.clone();
+        match self.random.random_range(0..3) {
+            0 => {
+                self.mark("fault: disk rots", at as u64);
+                drop(disk.rot(&mut || self.random.random()));
+            }
+            1 => {
+                self.mark("fault: disk loses a write", at as u64);
+                disk.lose_write(self.random.random());
+            }
+            _ => {
+                self.mark("fault: disk misdirects a write", at as u64);
+                disk.misdirect_write(self.random.random());
+            }
+        }
+    }
+
     fn clock_jump(&mut self, at: usize) {
         const JUMPS_MS: [i64; 6] = [
             -3_600_000,
@@ -145,6 +191,13 @@ impl World {
             -1_000,
         ];
         let by = JUMPS_MS[self.random.random_range(0..JUMPS_MS.len())];
+        let wrong = |c: &&Controller| c.clock.wall_offset_ms.abs() > 500;
+        let already = self.controllers.iter().filter(wrong).count();
+        let right_again = self.controllers[at].clock.wall_offset_ms.abs() > 500;
+        if !right_again && (already + 1) * 2 >= self.scenario.controllers {
+            // A majority's clocks are what time is.
+            return;
+        }
         self.mark("fault: clock jump", self.controllers[at].id);
         let clock = &mut self.controllers[at].clock;
         clock.wall_offset_ms = if clock.wall_offset_ms.abs() > 500 {
@@ -235,6 +288,7 @@ impl World {
         self.mend();
         for at in 0..self.controllers.len() {
             self.controllers[at].clock.wall_offset_ms = 0;
+            self.space(at);
             self.restart(at);
         }
         for agent in 0..self.agents.len() {

@@ -7,14 +7,16 @@
 //!                        └─► fault             └──► judge: every law, after every step
 //! ```
 //!
-//! What is real: consensus core, state machine, the leader's plans, the scheduler, sessions of
-//! both ends, the agent's plans, watch history. What is simulated: time, network, disks, hosts, and the shells that move bytes. A failing
+//! What is real: consensus core, log and snapshots, state machine, the leader's plans, the scheduler, sessions of
+//! both ends, the agent's plans, watch history. What is simulated: time, network, the bytes of
+//! disks, hosts, and the shells that move bytes. A failing
 //! seed replays exactly: `cargo xtask sim --seed N`.
 
 pub mod agent;
 pub mod client;
 pub mod clock;
 pub mod controller;
+pub mod disk;
 pub mod fault;
 pub mod judge;
 pub mod marks;

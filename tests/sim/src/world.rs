@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use nube_agent::driver::GuestEnded;
-use nube_consensus::Outgoing;
+use nube_consensus::{Outgoing, SnapshotMeta};
 use nube_controller::secret::Secret;
 use nube_proto::agent::v1::{AgentMessage, ControllerMessage};
 use rand::rngs::StdRng;
@@ -36,8 +36,8 @@ pub enum Event {
         at: usize,
         from: u64,
         bytes: Bytes,
-        index: u64,
-        body: Bytes,
+        meta: Box<SnapshotMeta>,
+        file: Bytes,
     },
     /// A transfer of a snapshot ended.
     SnapshotReport {
@@ -111,6 +111,10 @@ pub enum Event {
     },
     /// A host that was cut off is reachable again.
     HostBack { agent: usize },
+    /// A host's fencer looks.
+    Fencer { agent: usize },
+    /// A disk that was full has room again.
+    Space { at: usize },
     /// A fault may happen.
     Trouble,
     /// The network is whole again.
@@ -261,6 +265,8 @@ impl World {
             Event::StepDone { agent, life, step } => self.step_done(agent, life, step),
             Event::GuestEnds { agent, ended } => self.guest_ends(agent, *ended),
             Event::HostBack { agent } => self.host_back(agent),
+            Event::Fencer { agent } => self.fencer(agent),
+            Event::Space { at } => self.space(at),
             Event::Trouble => self.trouble(),
             Event::Mend => self.mend(),
             _ => {}
@@ -309,15 +315,15 @@ impl World {
         let Some(meta) = message.snapshot else { return };
         let ms = self.random.random_range(5..400);
         let (from, life) = (self.controllers[at].id, self.controllers[at].life);
-        let body = self.controllers[at].bodies.get(&meta.index).cloned();
-        let delivered = !lost && body.is_some() && self.controllers[to].core.is_some();
-        if let Some(body) = body.filter(|_| delivered) {
+        let file = self.controllers[at].disk.file(&meta);
+        let delivered = !lost && file.is_some() && self.controllers[to].core.is_some();
+        if let Some(file) = file.filter(|_| delivered) {
             let event = Event::PeerSnapshot {
                 at: to,
                 from,
                 bytes: message.bytes,
-                index: meta.index,
-                body,
+                meta: Box::new(meta),
+                file,
             };
             self.after(ms, event);
         }

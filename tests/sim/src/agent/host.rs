@@ -23,6 +23,8 @@ pub struct Host {
     pub controllers: Vec<String>,
     /// As noted there.
     pub agent_epoch: u64,
+    /// Until when its fencer lets leased guests run, on the host's own clock.
+    pub deadline_ms: u64,
     /// Steps that changed something.
     pub effects: u64,
     /// The newest of them.

@@ -51,6 +51,7 @@ impl World {
         host.agent_epoch += 1;
         let agent_epoch = host.agent_epoch;
         let core = Core::recover(host.journal.clone(), host.found(), Vec::new());
+        let core = core.with_deadline(host.deadline_ms);
         let view = core.view().clone();
         let (roster, wanted) = Roster::new(seeds, host.controllers.clone());
         let hub = Hub::recover(agent_epoch, host.leader_term, roster, view.clone());
@@ -176,6 +177,7 @@ impl World {
                         fence_epoch,
                     },
                 ),
+                HubOutput::Lease(held) => self.core(agent, Input::Lease(held)),
                 HubOutput::Told(ids) => self.core(agent, Input::Told(ids)),
                 HubOutput::NoteTerm(term) => self.agents[agent].host.leader_term = term,
                 HubOutput::NoteControllers(list) => self.agents[agent].host.controllers = list,
@@ -211,6 +213,12 @@ impl World {
         let life = known.life;
         match output {
             Output::PinImages(_) | Output::AbortFetch(_) => {}
+            Output::Prolong { deadline_ms } => {
+                known.host.deadline_ms = deadline_ms;
+                let here = known.boottime_ms(self.now_ms);
+                let ms = deadline_ms.saturating_sub(here);
+                self.after(ms + ms / 100 + 1, Event::Fencer { agent });
+            }
             Output::WriteRecord(record) => {
                 let instance = record.instance;
                 if !full {
@@ -355,6 +363,33 @@ impl World {
         }
     }
 
+    /// The lease of a host is over: its fencer ends what another host may begin anew, whether the
+    /// agent lives or not.
+    pub(crate) fn fencer(&mut self, agent: usize) {
+        let known = &mut self.agents[agent];
+        if known.paused_until_ms > self.now_ms {
+            let until = known.paused_until_ms;
+            return self.queue.push(until, Event::Fencer { agent });
+        }
+        let here = known.boottime_ms(self.now_ms);
+        if known.host.deadline_ms > here {
+            // Renewed; or a clock that runs slow has not come so far yet.
+            let ms = known.host.deadline_ms - here;
+            return self.after(ms + ms / 100 + 1, Event::Fencer { agent });
+        }
+        let leased = |(id, guest): (&InstanceId, &super::host::Guest)| {
+            (guest.spec.leased && guest.run.is_some()).then_some(*id)
+        };
+        let over: Vec<_> = known.host.guests.iter().filter_map(leased).collect();
+        for instance in over {
+            let exit = GuestExit::Crashed("its host's lease ran out".to_owned());
+            self.mark("a lease ran out and its guest was ended", agent as u64);
+            if let Some(ended) = self.agents[agent].host.end(instance, exit) {
+                self.tell_ended(agent, ended);
+            }
+        }
+    }
+
     pub(crate) fn tell_ended(&mut self, agent: usize, ended: GuestEnded) {
         self.core(agent, Input::GuestEnded(ended));
     }
@@ -369,7 +404,7 @@ impl World {
         let mac = guest.spec.port.mac;
         for (other, known) in self.agents.iter().enumerate() {
             // Guests of a host that stands still do nothing.
-            if other == agent || known.paused_until_ms > self.now_ms {
+            if other == agent || known.paused_until_ms >= self.now_ms {
                 continue;
             }
             for (id, there) in known.host.guests.iter().filter(|(_, g)| g.run.is_some()) {

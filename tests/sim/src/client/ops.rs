@@ -8,6 +8,7 @@ use nube_scheduler::{Driver, Isolation, Strategy};
 use nube_state::command::{
     ChangeInstance, CreateProject, ImportSshKey, LaunchInstances, NewInstance, RegisterImage, Wish,
 };
+use nube_state::instance::HostFailurePolicy;
 use nube_state::{Blob, Command, DiskFormat, InstanceState, Outcome, Quota, State, project};
 use nube_types::{ImageId, InstanceId, Labels, Mib, Name, NetworkId, ProjectId, SshKeyId};
 use rand::Rng;
@@ -41,6 +42,7 @@ pub enum Op {
         name: String,
         count: u32,
         pack: bool,
+        replace: bool,
     },
     /// A wish about one.
     Change {
@@ -177,7 +179,11 @@ impl Op {
                 name,
                 count,
                 pack,
-            } => return launch((state, hosts), random, (*project, name, *count), *pack),
+                replace,
+            } => {
+                let how = (*pack, *replace);
+                return launch((state, hosts), random, (*project, name, *count), how);
+            }
             Self::Change {
                 project,
                 instance,
@@ -220,7 +226,7 @@ fn launch(
     (state, hosts): (&State, &Hosts),
     random: &mut StdRng,
     (owner, base, count): (ProjectId, &str, u32),
-    pack: bool,
+    (pack, replace): (bool, bool),
 ) -> Made {
     let size = state.instance_types.get(&TYPE.to_owned());
     let image = state.images.iter().find(|i| i.spec.project == owner);
@@ -278,6 +284,11 @@ fn launch(
         labels: Labels::new(),
         instances,
         if_revision: None,
+        on_host_failure: match replace {
+            true => HostFailurePolicy::Replace,
+            false => HostFailurePolicy::Keep,
+        },
+        needs: placement::needs(&request),
     }))
 }
 
@@ -316,6 +327,7 @@ pub fn draw(random: &mut StdRng, client: &mut Client, judge: &Judge) -> Op {
                 random.random_range(2..6)
             },
             pack: random.random_bool(0.3),
+            replace: random.random_bool(0.5),
         },
         _ => change(random, known).unwrap_or(Op::List { project }),
     }

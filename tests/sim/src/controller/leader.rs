@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use nube_consensus::{Input, MembershipChange};
+use nube_controller::clock::cluster::{Sample, Steered};
 use nube_controller::config;
 use nube_controller::reconcile;
 use nube_controller::reconcile::member::{self, Step};
@@ -11,6 +12,8 @@ use nube_state::command::InitCluster;
 use nube_state::{Command, Envelope, codec};
 use nube_types::limits::{NODE_SEEN_COMMIT_MS, TICK_MS};
 use nube_types::{NetworkId, NodeId, ProjectId, TimestampMs};
+
+use rand::Rng;
 
 use super::Waiter;
 use super::life::LOOK_MEMBERS_MS;
@@ -22,7 +25,41 @@ pub const PROJECT: ProjectId = ProjectId(1);
 impl World {
     /// The clock that a leader stamps entries with.
     pub(crate) fn stamp(&self, at: usize) -> TimestampMs {
-        self.controllers[at].wall(self.now_ms)
+        let controller = &self.controllers[at];
+        let mono_ms = controller.clock.monotonic_ms(self.now_ms);
+        controller.cell_clock.now(mono_ms)
+    }
+
+    /// As `nube_controller::clock::sample`: every voter in reach is asked for its wall clock.
+    fn sample_clocks(&mut self, at: usize) {
+        let Some(status) = self.controllers[at].status() else {
+            return;
+        };
+        let (now_ms, me) = (self.now_ms, self.controllers[at].id);
+        let mono_ms = self.controllers[at].clock.monotonic_ms(now_ms);
+        let voters = status.members.iter().filter(|m| m.voter);
+        let voters: Vec<u64> = voters.map(|m| m.id).collect();
+        for voter in &voters {
+            let round_trip_ms = match *voter == me {
+                true => 0,
+                false => self.random.random_range(2..40),
+            };
+            let Some(other) = self.place_of(*voter).map(|at| &self.controllers[at]) else {
+                continue;
+            };
+            let answers = other.core.is_some() && other.paused_until_ms <= now_ms;
+            if answers && self.network.is_open(me, *voter) {
+                let asked_ms = mono_ms.saturating_sub(round_trip_ms);
+                let wall = other.wall(now_ms.saturating_sub(round_trip_ms / 2));
+                let sample = Sample::new(wall, asked_ms, mono_ms);
+                self.controllers[at].cell_clock.sample(*voter, sample);
+            }
+        }
+        let leading = status.is_leader();
+        let clock = &mut self.controllers[at].cell_clock;
+        if let Steered::Stepped(_) = clock.steer(mono_ms, &voters, leading) {
+            self.mark("replicated time caught up in one step", me);
+        }
     }
 
     fn leads(&self, at: usize) -> bool {
@@ -32,6 +69,10 @@ impl World {
     }
 
     pub(crate) fn propose_own(&mut self, at: usize, command: Command) {
+        self.propose_as(at, Waiter::Nobody, command);
+    }
+
+    fn propose_as(&mut self, at: usize, waiter: Waiter, command: Command) {
         let actor = format!("controller/{}", self.controllers[at].id);
         let envelope = Envelope {
             request: None,
@@ -40,7 +81,7 @@ impl World {
             command,
             source: None,
         };
-        self.propose(at, Waiter::Nobody, codec::encode_envelope(&envelope));
+        self.propose(at, waiter, codec::encode_envelope(&envelope));
     }
 
     /// As `nube_controller::reconcile::run`.
@@ -55,6 +96,7 @@ impl World {
         if paused > 0 {
             return;
         }
+        self.sample_clocks(at);
         let Some(status) = self.controllers[at].status() else {
             return;
         };
@@ -62,8 +104,12 @@ impl World {
         let mono_ms = self.controllers[at].clock.monotonic_ms(self.now_ms);
         let leases = &mut self.controllers[at].leases;
         leases.lead(term, mono_ms);
-        if let Some(since_ms) = leases.leading_since_ms() {
-            self.lead(at, mono_ms - since_ms);
+        let (Some(term), Some(since_ms)) = (term, leases.leading_since_ms()) else {
+            return;
+        };
+        let controller = &self.controllers[at];
+        if controller.state.cluster.is_some() || controller.cell_clock.is_set() {
+            self.lead(at, term, mono_ms - since_ms);
         }
     }
 
@@ -94,9 +140,10 @@ impl World {
     }
 
     /// One round of the leader's loop.
-    fn lead(&mut self, at: usize, leading_ms: u64) {
+    fn lead(&mut self, at: usize, term: u64, leading_ms: u64) {
         let (now_ms, now) = (self.now_ms, self.stamp(at));
         let controller = &mut self.controllers[at];
+        let mono_ms = controller.clock.monotonic_ms(now_ms);
         let heard = controller.heard_ms.iter();
         let silence: BTreeMap<NodeId, Duration> = heard
             .map(|(node, at_ms)| (*node, Duration::from_millis(now_ms - at_ms)))
@@ -111,10 +158,35 @@ impl World {
             now,
             leading_ms,
             with_seen,
+            hosts: &controller.hosts,
         };
-        for command in reconcile::round(&look, first_entry) {
-            self.propose_own(at, command);
+        let leases = &mut controller.leases;
+        let mut fence = |node, fence_epoch| leases.begin_fence(node, term, fence_epoch, mono_ms);
+        for command in reconcile::round(&look, &mut fence, first_entry) {
+            // Proposed in this term or not at all: nothing happens in between here.
+            match &command {
+                Command::FenceNode(fence) => {
+                    let waiter = Waiter::Fence(fence.node);
+                    self.judge.marks.hit("a silent host was fenced");
+                    self.propose_as(at, waiter, command);
+                }
+                Command::ReplaceInstance(_) => {
+                    self.judge
+                        .marks
+                        .hit("an instance of a lost host began anew");
+                    self.propose_own(at, command);
+                }
+                _ => self.propose_own(at, command),
+            }
         }
+    }
+
+    /// A fence was committed or refused, or certainly never proposed.
+    pub(crate) fn fence_settled(&mut self, at: usize, node: NodeId) {
+        let controller = &mut self.controllers[at];
+        let known = controller.state.nodes.get(&node);
+        let fence_epoch = known.map_or(0, |node| node.fence_epoch);
+        controller.leases.fence_settled(node, fence_epoch);
     }
 
     fn take(&mut self, at: usize, life: u64, step: Step) {

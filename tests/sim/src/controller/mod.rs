@@ -10,9 +10,9 @@ pub mod sessions;
 
 use std::collections::{BTreeMap, VecDeque};
 
-use bytes::Bytes;
-use nube_consensus::{Core, MemoryStorage, Persist, SnapshotMeta, Status, Ticket};
+use nube_consensus::{Core, Persist, SnapshotMeta, Status, Ticket};
 use nube_controller::agents::lease::Leases;
+use nube_controller::clock::cluster::ClusterClock;
 use nube_controller::fleet::Hosts;
 use nube_controller::watch::{History, Recorder};
 use nube_state::{Outcome, State};
@@ -20,6 +20,7 @@ use nube_types::{NodeId, TimestampMs};
 
 use crate::agent::links::Session;
 use crate::clock::Clock;
+use crate::disk::MemberDisk;
 use calls::Task;
 
 /// Length of a raft tick.
@@ -43,6 +44,8 @@ pub enum Waiter {
     Session(u64),
     /// A host's session, with a question whether this member still leads.
     Confirm(u64),
+    /// The fence of a host, proposed by the leader's loop.
+    Fence(NodeId),
     /// Nobody: the next look is the retry.
     Nobody,
 }
@@ -61,9 +64,9 @@ pub struct Controller {
     pub clock: Clock,
     /// It stands still until then.
     pub paused_until_ms: u64,
-    pub(crate) storage: MemoryStorage,
-    pub(crate) bodies: BTreeMap<u64, Bytes>,
-    pub(crate) disk: VecDeque<Work>,
+    pub(crate) disk: MemberDisk,
+    /// What waits for the disk.
+    pub(crate) queued: VecDeque<Work>,
     pub(crate) disk_busy_until_ms: u64,
     /// The replicated state.
     pub state: State,
@@ -72,7 +75,13 @@ pub struct Controller {
     pub(crate) hosts: Hosts,
     pub(crate) recorder: Recorder,
     pub(crate) history: History,
+    /// The first members; empty for one that joins.
+    pub(crate) voters: Vec<u64>,
+    /// The cell's clock as this process reads it.
+    pub(crate) cell_clock: ClusterClock,
     pub(crate) snapshot_index: u64,
+    /// A full disk took no snapshot: not again before this index.
+    pub(crate) snapshot_not_before: u64,
     pub(crate) waiting: BTreeMap<Ticket, Waiter>,
     pub(crate) confirmed: Vec<(u64, Ticket)>,
     pub(crate) tasks: BTreeMap<u64, Task>,
@@ -101,9 +110,11 @@ impl Controller {
             over: false,
             clock: Clock::default(),
             paused_until_ms: 0,
-            storage: MemoryStorage::form(voters),
-            bodies: BTreeMap::new(),
-            disk: VecDeque::new(),
+            disk: MemberDisk::default(),
+            queued: VecDeque::new(),
+            voters: voters.to_vec(),
+            cell_clock: ClusterClock::new(0, TimestampMs(0)),
+            snapshot_not_before: 0,
             disk_busy_until_ms: 0,
             state: State::default(),
             stored: State::default(),

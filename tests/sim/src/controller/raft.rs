@@ -1,7 +1,7 @@
 //! What the consensus driver and its log thread do for a real controller, in virtual time.
 
 use bytes::Bytes;
-use nube_consensus::{Input, LogStorage, Output, Persist, ProposeError, Ticket};
+use nube_consensus::{Error, Input, Output, Persist, ProposeError, SnapshotMeta, Ticket};
 use nube_controller::agents::talk::{self, Proposed};
 use nube_state::{Outcome, codec};
 use rand::Rng;
@@ -9,6 +9,9 @@ use rand::Rng;
 use super::{TICK_MS, Waiter, Work};
 use crate::judge::{fail, hold};
 use crate::world::{Event, World};
+
+/// A log that waits for space looks again this soon.
+const SPACE_RETRY_MS: u64 = 200;
 
 impl World {
     pub(crate) fn tick(&mut self, at: usize, life: u64) {
@@ -27,7 +30,21 @@ impl World {
             let controller = &mut self.controllers[at];
             controller.stored = controller.state.clone();
         }
+        if let Err(error) = self.idle(at) {
+            return self.disk_failed(at, &error);
+        }
         self.input(at, life, Input::Tick);
+    }
+
+    /// The log's postponed bookkeeping, when nothing is queued for a while.
+    fn idle(&mut self, at: usize) -> Result<(), Error> {
+        let controller = &mut self.controllers[at];
+        let quiet = controller.disk_busy_until_ms + 4 * TICK_MS < self.now_ms;
+        if !quiet || !controller.queued.is_empty() {
+            return Ok(());
+        }
+        controller.disk.set_now(self.now_ms);
+        controller.disk.log().map_or(Ok(()), |log| log.idle())
     }
 
     /// A peer's message. A paused member finds it when it wakes up, before its first tick.
@@ -48,14 +65,31 @@ impl World {
             Event::PeerSnapshot {
                 from,
                 bytes,
-                index,
-                body,
+                meta,
+                file,
                 ..
-            } if self.controllers[at].core.is_some() => {
-                self.controllers[at].bodies.insert(index, body);
-                self.input(at, life, Input::SnapshotArrived { from, bytes });
-            }
+            } => self.snapshot_arrived(at, (from, bytes), &meta, &file),
             _ => {}
+        }
+    }
+
+    fn snapshot_arrived(
+        &mut self,
+        at: usize,
+        (from, bytes): (u64, Bytes),
+        meta: &SnapshotMeta,
+        file: &Bytes,
+    ) {
+        let controller = &mut self.controllers[at];
+        let life = controller.life;
+        let Some(store) = controller.disk.snapshots() else {
+            return;
+        };
+        match store.receive(meta, file) {
+            Ok(_) => self.input(at, life, Input::SnapshotArrived { from, bytes }),
+            // The leader's timeout does.
+            Err(Error::NoSpace { .. } | Error::Damaged { .. }) => {}
+            Err(error) => self.disk_failed(at, &error),
         }
     }
 
@@ -124,7 +158,7 @@ impl World {
             self.write(at, Work::Compact(meta, to));
         }
         if let Some(meta) = output.restore {
-            self.restore(at, meta.index);
+            self.restore(at, &meta);
         }
         self.apply(at, output.committed);
         if let Some(to) = output.applied_to
@@ -155,29 +189,23 @@ impl World {
         self.snapshot(at, output.snapshot_wanted);
     }
 
-    fn restore(&mut self, at: usize, index: u64) {
-        self.mark(
-            "a follower was restored by snapshot",
-            self.controllers[at].id,
-        );
+    fn restore(&mut self, at: usize, meta: &SnapshotMeta) {
+        let id = self.controllers[at].id;
+        self.mark("a follower was restored by snapshot", id);
         let controller = &mut self.controllers[at];
-        let Some(body) = controller.bodies.get(&index) else {
-            fail(
-                "A5",
-                format!("the body of the snapshot at {index} is not here"),
-            );
+        let body = match controller.disk.load(meta) {
+            Ok(body) => body,
+            Err(error) => return self.disk_failed(at, &error),
         };
-        let mut state = codec::decode_snapshot(body)
-            .unwrap_or_else(|error| fail("A5", format!("snapshot at {index}: {error}")));
-        state.index = state.index.max(index);
+        let mut state = codec::decode_snapshot(&body)
+            .unwrap_or_else(|error| fail("A5", format!("{meta:?}: {error}")));
+        state.index = state.index.max(meta.index);
         controller.state = state;
         controller.stored = controller.state.clone();
-        controller.snapshot_index = index;
+        controller.snapshot_index = meta.index;
         controller.recorder.reset(&controller.state);
         let controller = &self.controllers[at];
-        self.judge
-            .reference
-            .restored(controller.id, &controller.state);
+        self.judge.reference.restored(id, &controller.state);
     }
 
     fn apply(&mut self, at: usize, committed: Vec<nube_consensus::Committed>) {
@@ -210,6 +238,10 @@ impl World {
         }
         let controller = &mut self.controllers[at];
         controller.recorder.record(entries, &controller.state);
+        let mono_ms = controller.clock.monotonic_ms(self.now_ms);
+        controller
+            .cell_clock
+            .observe(mono_ms, controller.state.time);
     }
 
     /// Answers leave once the state stands where they were made.
@@ -237,22 +269,27 @@ impl World {
         let applied = core.status().applied;
         let due = applied >= controller.snapshot_index + every;
         let wanted = wanted && applied > controller.snapshot_index;
-        if !(due || wanted) || controller.state.cluster.is_none() {
+        let may = applied >= controller.snapshot_not_before && controller.state.cluster.is_some();
+        if !(due || wanted) || !may {
             return;
         }
-        let Some(meta) = core.snapshot_meta_at(applied) else {
+        let (Some(meta), Some(store)) =
+            (core.snapshot_meta_at(applied), controller.disk.snapshots())
+        else {
             return;
         };
-        let body = Bytes::from(codec::encode_snapshot(&controller.state));
+        let body = codec::encode_snapshot(&controller.state);
         let (id, index) = (controller.id, controller.state.index);
-        controller.bodies.insert(applied, body.clone());
-        // Those that nothing refers to any more go, as the snapshot store does it.
-        let keep = controller.snapshot_index;
-        controller.bodies.retain(|index, _| *index >= keep);
-        controller.snapshot_index = applied;
-        core.step(Input::SnapshotReady(meta));
-        self.judge.reference.snapshot(id, index, &body);
-        self.note("snapshot", id, applied);
+        match store.write(&meta, &body) {
+            Ok(_) => {
+                controller.snapshot_index = applied;
+                core.step(Input::SnapshotReady(meta));
+                self.judge.reference.snapshot(id, index, &body);
+                self.note("snapshot", id, applied);
+            }
+            Err(Error::NoSpace { .. }) => controller.snapshot_not_before = applied + 20,
+            Err(error) => self.disk_failed(at, &error),
+        }
     }
 
     fn write(&mut self, at: usize, work: Work) {
@@ -260,7 +297,7 @@ impl World {
         let latency = self.random.random_range(0..if slow { 400 } else { 4 });
         let now_ms = self.now_ms;
         let controller = &mut self.controllers[at];
-        controller.disk.push_back(work);
+        controller.queued.push_back(work);
         // In order: one write is done no earlier than the one before it.
         controller.disk_busy_until_ms = controller.disk_busy_until_ms.max(now_ms) + latency;
         let (wait, life) = (controller.disk_busy_until_ms - now_ms, controller.life);
@@ -272,21 +309,37 @@ impl World {
         if controller.life != life {
             return;
         }
-        let Some(work) = controller.disk.pop_front() else {
+        controller.disk.set_now(self.now_ms);
+        let Some(work) = controller.queued.pop_front() else {
             return;
         };
-        match work {
-            Work::Persist(Persist { batch, messages }) => {
-                controller.storage.append(&batch).expect("memory");
-                if batch.must_sync {
-                    controller.storage.sync().expect("memory");
-                }
+        let Some(log) = controller.disk.log() else {
+            return;
+        };
+        let done = match &work {
+            Work::Persist(Persist { batch, .. }) => {
+                log.append(batch).and_then(|()| match batch.must_sync {
+                    true => log.sync(),
+                    false => log.flush(),
+                })
+            }
+            Work::Compact(meta, to) => log.compact(meta, *to),
+        };
+        match (done, work) {
+            (Ok(()), Work::Persist(Persist { batch, messages })) => {
                 for message in messages {
                     self.send(at, message);
                 }
                 self.input(at, life, Input::Persisted(batch.number));
             }
-            Work::Compact(meta, to) => controller.storage.compact(&meta, to).expect("memory"),
+            (Ok(()), Work::Compact(..)) => {}
+            (Err(Error::NoSpace { .. }), work) => {
+                controller.queued.push_front(work);
+                self.judge.marks.hit("a log waited for disk space");
+                // One wake-up too many for what is queued behind it is harmless.
+                self.after(SPACE_RETRY_MS, Event::DiskDone { at, life });
+            }
+            (Err(error), _) => self.disk_failed(at, &error),
         }
     }
 
@@ -297,6 +350,7 @@ impl World {
                 self.answer_forward(at, (to, life, task), Ok((index, outcome)));
             }
             Waiter::Session(number) => self.session_committed(at, number, outcome),
+            Waiter::Fence(node) => self.fence_settled(at, node),
             Waiter::Confirm(_) | Waiter::Nobody => {}
         }
     }
@@ -308,6 +362,9 @@ impl World {
                 self.answer_forward(at, (to, life, task), Err(error.clone()));
             }
             Waiter::Session(number) => self.talk(at, number, talk::Input::Proposed(Proposed::Lost)),
+            // Lost on the way it may still take effect, but not in this term.
+            Waiter::Fence(_) if *error == ProposeError::UnknownOutcome => {}
+            Waiter::Fence(node) => self.fence_settled(at, node),
             Waiter::Confirm(_) | Waiter::Nobody => {}
         }
     }
