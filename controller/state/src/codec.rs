@@ -19,7 +19,7 @@ pub const FORMAT: u8 = 1;
 pub const META_KEY: &[u8] = &[0];
 
 /// The highest command number that this version knows.
-pub const COMMAND_MAX: u64 = 25;
+pub const COMMAND_MAX: u64 = 27;
 /// Tables in every state hash, whether empty or not: those of the first version.
 const TABLES_ALWAYS_HASHED: usize = 15;
 const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -616,8 +616,9 @@ fn assert_says_newer(error: &CodecError) {
 
 #[test]
 fn a_command_of_a_newer_version_stops_the_reader_by_its_number() {
-    let commands = commands();
-    assert_eq!(commands.len() as u64, codec::COMMAND_MAX + 1, "all numbers");
+    // Two of them are other forms of a launch.
+    let commands = commands().len() as u64 - 2;
+    assert_eq!(commands, codec::COMMAND_MAX + 1, "all numbers");
     let mut tick = envelope(fixture::tick());
     tick.source = None;
     let bytes = codec::encode_envelope(&tick);
