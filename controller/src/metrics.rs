@@ -151,6 +151,24 @@ impl Events {
         ] {
             registry.register(name, help, histogram.clone());
         }
+        self.register_counters(registry);
+        for (name, help, gauge) in [
+            (
+                "nube_rpcs_in_flight",
+                "Calls that have not ended",
+                &self.rpcs_in_flight,
+            ),
+            (
+                "nube_streams",
+                "Tunnels, consoles and serial logs through this controller",
+                &self.streams,
+            ),
+        ] {
+            registry.register(name, help, gauge.clone());
+        }
+    }
+
+    fn register_counters(&self, registry: &mut Registry) {
         for (name, help, counter) in [
             (
                 "nube_read_index_failures",
@@ -179,20 +197,6 @@ impl Events {
             ),
         ] {
             registry.register(name, help, counter.clone());
-        }
-        for (name, help, gauge) in [
-            (
-                "nube_rpcs_in_flight",
-                "Calls that have not ended",
-                &self.rpcs_in_flight,
-            ),
-            (
-                "nube_streams",
-                "Tunnels, consoles and serial logs through this controller",
-                &self.streams,
-            ),
-        ] {
-            registry.register(name, help, gauge.clone());
         }
     }
 }

@@ -1,3 +1,6 @@
+//! Talks as tables: what is said and done, as words. Consensus and the leader's
+//! clock are played by the test.
+
 use std::collections::BTreeMap;
 
 use nube_proto::agent::v1::{Heartbeat, Hello};

@@ -1,3 +1,5 @@
+//! Plans for lost hosts, on states that came about by commands.
+
 use nube_state::command::{
     ChangeInstance, InitCluster, LaunchInstances, NewInstance, RegisterImage, SetNodeReachable,
     Wish,
