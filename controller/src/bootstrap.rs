@@ -16,6 +16,7 @@ use nube_types::{Labels, NodeId};
 use crate::config::{CERTIFICATE_MINUTES_DEFAULT, Config, Member};
 use crate::identity::Role;
 use crate::pki::{Issuer, Leaf};
+use crate::secret::Secret;
 use crate::server;
 
 const MEMBERS_MAX: u64 = 9;
@@ -103,7 +104,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         "{} exists: this directory has a cluster",
         pki.display()
     );
-    let cluster = Cluster::new(args, hex::encode(rand::random::<[u8; 32]>()))?;
+    let cluster = Cluster::new(args, Secret::new(rand::random()).text())?;
     let hosts: Vec<_> = (1..=args.nodes).map(|n| Host::fresh(args, n)).collect();
     write(args, &cluster, &hosts)?;
     for id in 1..=args.controllers {
@@ -160,7 +161,7 @@ pub(crate) struct Cluster {
 }
 
 impl Cluster {
-    /// A new identity and CA around a secret, as 64 hexadecimal digits.
+    /// A new identity and CA around a secret, as its file has it.
     pub(crate) fn new(args: &Args, secret: String) -> anyhow::Result<Self> {
         let id = hex::encode(rand::random::<[u8; 16]>());
         let life = Duration::from_secs(u64::from(args.certificate_minutes) * 60);

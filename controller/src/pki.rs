@@ -97,6 +97,9 @@ impl Issuer {
         let (_, pem) = x509_parser::pem::parse_x509_pem(ca_pem.as_bytes())?;
         let ca = pem.parse_x509().context("no certificate")?;
         anyhow::ensure!(ca.is_ca(), "not a CA's certificate");
+        // It signed itself, so every bit of it can be checked.
+        ca.verify_signature(None)
+            .context("the CA's certificate is damaged: its signature does not fit")?;
         let same = *ca.public_key().subject_public_key.data == *key.der_bytes();
         anyhow::ensure!(same, "the CA's certificate and key do not belong together");
         let fingerprint = hex::encode(Sha256::digest(&pem.contents));
@@ -106,6 +109,16 @@ impl Issuer {
             fingerprint,
             leaf: DAY,
         })
+    }
+
+    /// Whether the certificate in `path` is whole and this CA's.
+    pub fn vouches_for(&self, path: &Path) -> anyhow::Result<bool> {
+        let read = |pem: &[u8]| x509_parser::pem::parse_x509_pem(pem).map(|(_, pem)| pem);
+        let what = || format!("reading {}", path.display());
+        let ca = read(self.ca_pem.as_bytes())?;
+        let own = read(&std::fs::read(path).with_context(what)?).with_context(what)?;
+        let (ca, own) = (ca.parse_x509()?, own.parse_x509().with_context(what)?);
+        Ok(own.verify_signature(Some(ca.public_key())).is_ok())
     }
 
     /// How long certificates of agents and controllers live; a day unless said.

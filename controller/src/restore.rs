@@ -127,7 +127,7 @@ fn read_secret(path: &Path, state: &State) -> anyhow::Result<String> {
             instance.id
         );
     }
-    Ok(fs::read_to_string(path)?.trim().to_owned())
+    Ok(opened.text())
 }
 
 /// The backup's hosts as they were, and as many new ones as are wanted.

@@ -37,16 +37,32 @@ impl Secret {
     pub fn load(path: &Path) -> anyhow::Result<Self> {
         let text =
             std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
+        Self::parse(text.trim()).with_context(|| path.display().to_string())
+    }
+
+    /// 64 digits, and 8 more that check them. Files of the first version have no check digits.
+    fn parse(text: &str) -> anyhow::Result<Self> {
+        let (digits, check) = text.split_at_checked(64).unwrap_or((text, ""));
         let mut bytes = [0; 32];
-        hex::decode_to_slice(text.trim(), &mut bytes)
-            .with_context(|| format!("{}: 64 hexadecimal digits are needed", path.display()))?;
-        Ok(Self::new(bytes))
+        hex::decode_to_slice(digits, &mut bytes).context("64 hexadecimal digits are needed")?;
+        let secret = Self::new(bytes);
+        anyhow::ensure!(
+            check.is_empty() || check == secret.check_digits(),
+            "its check digits do not fit: the cluster's secret is damaged; copy it from another \
+             controller"
+        );
+        Ok(secret)
     }
 
     /// As in its file; for a controller that joins.
     #[must_use]
     pub fn text(&self) -> String {
-        hex::encode(self.0.as_ref())
+        hex::encode(self.0.as_ref()) + &self.check_digits()
+    }
+
+    fn check_digits(&self) -> String {
+        let hash = blake3::derive_key("nube cluster.secret check digits v1", self.0.as_ref());
+        hex::encode(&hash[..4])
     }
 
     /// The secret of a join token. Derived from the request, so that a repeated

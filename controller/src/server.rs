@@ -76,9 +76,8 @@ const TRANSFER: Duration = Duration::from_secs(2);
 /// Runs until SIGTERM or SIGINT.
 pub async fn run(config: Config) -> anyhow::Result<()> {
     let listeners = listen(&config).await?;
-    let tls = Tls::load(&config)?;
-    let issuer = issuer(&config, &tls)?;
-    let cell = start(config, &tls, issuer).await?;
+    let (tls, issuer, secret) = own_files(&config)?;
+    let cell = start(config, &tls, issuer, secret).await?;
     // From here on a panic anywhere must not leave half a controller running.
     abort_on_panic();
     let mut loops = JoinSet::new();
@@ -155,21 +154,37 @@ async fn listen(config: &Config) -> anyhow::Result<Vec<TcpListener>> {
     Ok(listeners)
 }
 
-/// The CA; with it the own certificate is put in order before anybody sees it.
-fn issuer(config: &Config, tls: &Tls) -> anyhow::Result<Issuer> {
-    let issuer = Issuer::load(&config.ca, &config.ca_key)?.with_lifetime(config.certificate_life());
-    if renew::is_due(tls.identity(), &issuer, 0.0) {
+/// What the config names beside the data: identity, CA, secret; each checked, for a
+/// flipped bit in one of them would be served to others for years.
+pub fn own_files(config: &Config) -> anyhow::Result<(Tls, Issuer, Secret)> {
+    // A library's error does not know the file, and one file may not fit another.
+    let (ca, key) = (config.ca.display(), config.ca_key.display());
+    let issuer = Issuer::load(&config.ca, &config.ca_key)
+        .with_context(|| format!("reading the CA from {ca} and {key}"))?
+        .with_lifetime(config.certificate_life());
+    let (own, key) = (config.certificate.display(), config.key.display());
+    let what = || format!("reading the own identity from {own} and {key}");
+    let tls = Tls::load(config).with_context(what)?;
+    put_in_order(config, &tls, &issuer).with_context(what)?;
+    Ok((tls, issuer, Secret::load(&config.cluster_secret)?))
+}
+
+/// The own certificate is put in order before anybody sees it.
+fn put_in_order(config: &Config, tls: &Tls, issuer: &Issuer) -> anyhow::Result<()> {
+    // One that the CA never signed was damaged on this disk.
+    let vouched = issuer.vouches_for(&config.certificate)?;
+    if !vouched || renew::is_due(tls.identity(), issuer, 0.0) {
         let name = config.id.to_string();
         let role = Role::Controller;
-        renew::renew(tls.identity(), &issuer, &config.cluster_id, role, &name)
+        renew::renew(tls.identity(), issuer, &config.cluster_id, role, &name)
             .context("renewing the own certificate")?;
         tracing::info!("own certificate renewed");
     }
-    Ok(issuer)
+    Ok(())
 }
 
-async fn start(config: Config, tls: &Tls, issuer: Issuer) -> anyhow::Result<Arc<Cell>> {
-    std::fs::create_dir_all(&config.data_dir)?;
+/// Whether this start may use, or make, the data directory.
+pub fn check_memory(config: &Config) -> anyhow::Result<()> {
     anyhow::ensure!(
         !config.data_dir.with_file_name(REMOVED).exists(),
         "member {} was removed from its cluster and its number is void; join under a new one \
@@ -182,12 +197,25 @@ async fn start(config: Config, tls: &Tls, issuer: Issuer) -> anyhow::Result<Arc<
     }
     let first_start = config.data_dir.with_file_name(FIRST_START);
     anyhow::ensure!(
-        first_start.exists() || config.data_dir.join("raft").exists(),
+        first_start.exists() || config.data_dir.join("raft/superblock").exists(),
         "{} holds no log: this controller has lost its memory and must not vote under its old id; \
          restore the directory, or replace the member",
         config.data_dir.display()
     );
-    let (writer, state) = store::open(&config.data_dir.join("store"))?;
+    Ok(())
+}
+
+async fn start(
+    config: Config,
+    tls: &Tls,
+    issuer: Issuer,
+    secret: Secret,
+) -> anyhow::Result<Arc<Cell>> {
+    std::fs::create_dir_all(&config.data_dir)?;
+    check_memory(&config)?;
+    let diverged = config.data_dir.with_file_name(DIVERGED);
+    let first_start = config.data_dir.with_file_name(FIRST_START);
+    let (writer, state) = store::open(&config.data_dir.join("store"), config.cluster_id_bytes()?)?;
     tracing::info!(index = state.index, "state read from the store");
     let (publisher, views) = view::channel(state.clone());
     let (recorder, history) = watch::channel(&state);
@@ -229,7 +257,7 @@ async fn start(config: Config, tls: &Tls, issuer: Issuer) -> anyhow::Result<Arc<
         watchers: AtomicU32::new(0),
         agents: Agents::default(),
         blobs: Blobs::local(&config.image_dir)?,
-        secret: Secret::load(&config.cluster_secret)?,
+        secret,
         issuer,
         config,
     }))

@@ -22,7 +22,7 @@ use crate::metrics;
 const FLUSH_INTERVAL: Duration = Duration::from_millis(200);
 /// Rows of one batch while the store is rebuilt.
 const REBUILD_BATCH: usize = 4_096;
-/// Store key of the state hash that goes with the singletons.
+/// Store key of the hash over all rows that goes with the singletons.
 const HASH_KEY: &[u8] = &[0, 1];
 const CACHE_BYTES: u64 = 64 * 1024 * 1024;
 
@@ -67,14 +67,14 @@ impl Drop for Writer {
 }
 
 /// Opens the store and reads the state in it; an empty state when there is none
-/// or it cannot be trusted.
-pub fn open(dir: &Path) -> anyhow::Result<(Writer, State)> {
-    let (db, state) = match try_open(dir) {
+/// or it cannot be trusted, or is of another cluster.
+pub fn open(dir: &Path, cluster_id: [u8; 16]) -> anyhow::Result<(Writer, State)> {
+    let (db, state) = match try_open(dir, cluster_id) {
         Ok(opened) => opened,
         Err(error) => {
             tracing::warn!("store is put aside and rebuilt from snapshot and log: {error:#}");
             put_aside(dir)?;
-            try_open(dir).context("opening a fresh store")?
+            try_open(dir, cluster_id).context("opening a fresh store")?
         }
     };
     fsync::check(&db)?;
@@ -89,7 +89,7 @@ pub fn open(dir: &Path) -> anyhow::Result<(Writer, State)> {
 }
 
 /// sled may panic on damaged files: that must not take the controller with it.
-fn try_open(dir: &Path) -> anyhow::Result<(sled::Db, State)> {
+fn try_open(dir: &Path, cluster_id: [u8; 16]) -> anyhow::Result<(sled::Db, State)> {
     let dir = dir.to_owned();
     let opening = std::thread::Builder::new()
         .name("store-open".to_owned())
@@ -99,6 +99,8 @@ fn try_open(dir: &Path) -> anyhow::Result<(sled::Db, State)> {
                 .cache_capacity(CACHE_BYTES)
                 .open()?;
             let state = read(&db)?;
+            let foreign = state.cluster.as_ref().is_some_and(|c| c.id != cluster_id);
+            anyhow::ensure!(!foreign, "it is of another cluster");
             anyhow::Ok((db, state))
         })?;
     opening
@@ -123,7 +125,7 @@ fn read(db: &sled::Db) -> anyhow::Result<State> {
     }
     let state = codec::decode_rows(rows.into_iter())?;
     let stored = hash.context("no state hash")?;
-    anyhow::ensure!(stored == codec::state_hash(&state), "state hash differs");
+    anyhow::ensure!(stored == codec::copy_hash(&state), "its hash differs");
     Ok(state)
 }
 
@@ -186,7 +188,7 @@ fn flush(
         }
     }
     batch.insert(codec::META_KEY, codec::encode_meta(state));
-    batch.insert(HASH_KEY, codec::state_hash(state).to_vec());
+    batch.insert(HASH_KEY, codec::copy_hash(state).to_vec());
     db.apply_batch(batch)?;
     db.flush()?;
     metrics::events().stored(state.index);

@@ -258,6 +258,16 @@ impl Core {
         if !acceptable {
             return;
         }
+        // A heartbeat's commit index is one this member acknowledged to that leader (or lower), and
+        // what is committed is never cut. raft would panic here, and forget by the next start.
+        let last_index = self.raw.raft.raft_log.last_index();
+        if message.get_msg_type() == MessageType::MsgHeartbeat
+            && message.term >= self.raw.raft.term
+            && message.commit > last_index
+        {
+            self.out.lost = Some(message.commit);
+            return;
+        }
         self.peers.heard(from, self.now);
         // The errors are "local message" and "response of a stranger": nothing to do for either.
         if let Err(error) = self.raw.step(message) {

@@ -295,6 +295,13 @@ impl<S: StateMachine> Driver<S> {
 
     /// Does what the core asks for, in the order it asks.
     fn perform(&mut self, output: Output) {
+        if let Some(index) = output.lost {
+            self.log.push(Task::Forswear(index));
+            // Nothing may leave any more; the log thread ends the process.
+            loop {
+                std::thread::park();
+            }
+        }
         self.outbox.send(output.messages);
         for persist in output.persist {
             self.log.push(Task::Persist(persist));

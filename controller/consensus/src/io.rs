@@ -30,7 +30,12 @@ const IDLE: Duration = Duration::from_millis(200);
 
 pub(crate) enum Task {
     Persist(Persist),
-    Compact { snapshot: SnapshotMeta, to: u64 },
+    Compact {
+        snapshot: SnapshotMeta,
+        to: u64,
+    },
+    /// Acknowledged entries up to this index are gone: say so durably, and end the process.
+    Forswear(u64),
     Stop,
 }
 
@@ -144,6 +149,15 @@ impl<S: LogStorage, O: Outside> Writer<S, O> {
                 }
                 Task::Compact { snapshot, to } => {
                     self.must("compact the log", |storage| storage.compact(&snapshot, to))?;
+                }
+                Task::Forswear(index) => {
+                    self.must("forswear", |storage| storage.forswear(index))?;
+                    let reason = format!(
+                        "the leader holds acknowledgements of this member up to index {index}, \
+                         which its log does not have: it lost its memory and must not take part \
+                         again; replace this member"
+                    );
+                    crate::fatal::die("log", &reason);
                 }
                 Task::Stop => go_on = false,
             }

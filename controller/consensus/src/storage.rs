@@ -87,6 +87,10 @@ pub trait LogStorage: Send + 'static {
     /// `to` (at or below the snapshot).
     fn compact(&mut self, snapshot: &SnapshotMeta, to: u64) -> Result<(), Error>;
 
+    /// Notes durably that this member had acknowledged entries up to `index` which it lost: every
+    /// later start refuses (invariant B4).
+    fn forswear(&mut self, index: u64) -> Result<(), Error>;
+
     /// Called when nothing is queued: time for postponed bookkeeping.
     fn idle(&mut self) -> Result<(), Error>;
 }

@@ -17,7 +17,8 @@ struct Replica {
 impl Replica {
     fn new() -> Self {
         let dir = tempfile::tempdir().expect("a directory");
-        let (store, state) = crate::store::open(&dir.path().join("store")).expect("opened");
+        let (store, state) =
+            crate::store::open(&dir.path().join("store"), [0; 16]).expect("opened");
         let (publisher, _) = crate::view::channel(state.clone());
         let (recorder, _) = crate::watch::channel(&state);
         let clock = Arc::new(Clock::new(1, state.time));

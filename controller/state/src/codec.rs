@@ -14,7 +14,7 @@ use crate::outcome::Outcome;
 use crate::state::{Cluster, Derived, State, default_project};
 use crate::table::{Record, Table, is_default, store_key};
 
-pub use hash::{replica_hash, state_hash};
+pub use hash::{copy_hash, replica_hash, state_hash};
 
 /// Version of everything in this file. A replica that meets a newer one stops.
 pub const FORMAT: u8 = 1;

@@ -140,6 +140,10 @@ pub struct Output {
     pub compact: Option<(SnapshotMeta, u64)>,
     /// Role, term or leader changed.
     pub role: Option<RoleChange>,
+    /// The leader holds acknowledgements of this member up to this index, and its log ends below:
+    /// it lost memory in a way its disk could not tell. Nothing else of this output may be done:
+    /// hand the index to `LogStorage::forswear`, and end this member for good (B4).
+    pub lost: Option<u64>,
     /// More is ready: call `drain` again after the ticks and messages that are due.
     pub more: bool,
 }

@@ -202,6 +202,20 @@ impl LogStorage for DiskStorage {
         self.wal.compact(to)
     }
 
+    fn forswear(&mut self, index: u64) -> Result<(), Error> {
+        // A position no log ever reaches; in both copies, so that one alone tells it too.
+        for _copy in 0..2 {
+            self.superblock.update(|content| {
+                content.mark = Mark {
+                    segment: u64::MAX,
+                    index,
+                    ..Mark::default()
+                };
+            })?;
+        }
+        Ok(())
+    }
+
     fn idle(&mut self) -> Result<(), Error> {
         self.superblock.settle()
     }

@@ -20,7 +20,7 @@
 //!    `Input::Persisted` and send the messages. [`Error::NoSpace`](crate::Error::NoSpace) of
 //!    `append`, `sync` or `compact` changed nothing that counts: make the same call again later,
 //!    with nothing after it before. Any other error ends the member's life at once: drop the
-//!    storage, and open again.
+//!    storage, and open again. `Output::lost` ends it for good, after `forswear`.
 //! 3. A snapshot is `SnapshotStore::write`, then `Input::SnapshotReady`; the core answers with
 //!    `Output::Compact`: `compact`. To another member: `bytes` there, `receive` here.
 //! 4. A process that dies: drop the storage. A host that dies: drop it and
@@ -100,6 +100,25 @@ impl SimulatedDisk {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Puts a file there as if it had always been: durable, its directories too.
+    pub fn put(&self, path: &Path, bytes: &[u8]) {
+        let mut inner = self.inner();
+        let id = inner.files.len();
+        inner.files.push(Bytes::durable(bytes));
+        inner.names.put_durable(path, id);
+    }
+
+    /// The same files as they are on the platter, on a disk of its own.
+    #[must_use]
+    pub fn copy(&self) -> Self {
+        let (copy, inner) = (Self::new(), self.inner());
+        for (path, id) in inner.names.files() {
+            copy.put(&path, inner.files[id].platter());
+        }
+        drop(inner);
+        copy
     }
 
     /// Sets the time that postponed bookkeeping goes by. The disk has no clock.

@@ -90,6 +90,27 @@ fn b1_b4_a_voter_with_a_lying_disk_harms_nobody() {
     assert!(acked > 0);
 }
 
+/// The whole directory of a follower is an older one: whole in itself, so only the leader can tell.
+#[test]
+fn b4_b5_a_member_that_went_back_in_time_is_told_so_and_never_takes_part_again() {
+    for seed in seeds(20) {
+        let _named = Named(seed);
+        let mut world = World::new(seed, Faults::none());
+        world.run_for(3_000);
+        let (leader, _) = world.leader().expect("a leader in a quiet cluster");
+        let follower = leader % 3 + 1;
+        let copy = world.copy_of_disk(follower);
+        world.run_for(2_000);
+        world.turn_back(follower, copy);
+        world.run_for(3_000);
+        assert_eq!(world.lost_members(), 1);
+        world.heal();
+        world.run_for(QUIET_MS);
+        world.check_end();
+        assert_eq!(world.lost_members(), 1, "no later start takes part either");
+    }
+}
+
 #[test]
 fn a7_membership_changes_under_faults_keep_every_promise() {
     let mut changes = 0;

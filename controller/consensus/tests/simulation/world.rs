@@ -230,6 +230,21 @@ impl World {
         usize::from(liar.atlas().iter().any(rot))
     }
 
+    /// Kills a follower, puts a copy of its disk from an earlier life back, and starts it.
+    pub fn turn_back(&mut self, id: u64, copy: nube_consensus::SimulatedDisk) {
+        let at = self.index_of(id);
+        self.kill(at);
+        self.nodes[at].store.disk = copy;
+        self.nodes[at].store.turned_back = true;
+        self.nodes[at].register = Register::default();
+        self.liar = at;
+        self.start(at);
+    }
+
+    pub fn copy_of_disk(&self, id: u64) -> nube_consensus::SimulatedDisk {
+        self.nodes[self.index_of(id)].store.disk.copy()
+    }
+
     pub fn isolate(&mut self, id: u64) {
         for (node, side) in self.nodes.iter().zip(&mut self.side) {
             *side = u8::from(node.id == id);
@@ -365,10 +380,11 @@ impl World {
         self.after(next.max(paused + 1), Event::Tick { node, life });
         if paused == 0 {
             let idle = self.nodes[node].disk_busy_until + IDLE_MS < self.now;
-            if idle && self.nodes[node].queue.is_empty() {
-                if let Err(error) = self.nodes[node].store.log().idle() {
-                    return self.fail(node, &error);
-                }
+            if idle
+                && self.nodes[node].queue.is_empty()
+                && let Err(error) = self.nodes[node].store.log().idle()
+            {
+                return self.fail(node, &error);
             }
             self.input(node, life, Input::Tick);
         }
@@ -589,6 +605,13 @@ impl World {
     }
 
     fn perform(&mut self, at: usize, output: Output) {
+        if let Some(index) = output.lost {
+            self.note("forswears", at as u64, index);
+            let forsworn = self.nodes[at].store.log().forswear(index);
+            self.kill_for_a_while(at);
+            // A disk that fails just then leaves it to the next heartbeat after the next start.
+            return drop(forsworn);
+        }
         for message in output.messages {
             self.send(at, message);
         }

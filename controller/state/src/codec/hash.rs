@@ -56,6 +56,15 @@ pub fn replica_hash(state: &State) -> [u8; 32] {
     *hasher.finalize().as_bytes()
 }
 
+/// Hash of everything the store keeps: with it a copy is whole, or it is none.
+#[must_use]
+pub fn copy_hash(state: &State) -> [u8; 32] {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&super::encode_meta(state));
+    hasher.update(&replica_hash(state));
+    *hasher.finalize().as_bytes()
+}
+
 fn digest_of<R: Record>(table: &Table<R>) -> (u8, [u64; 4]) {
     (R::TABLE, table.digest())
 }

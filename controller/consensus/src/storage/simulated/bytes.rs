@@ -24,6 +24,20 @@ pub(super) struct Bytes {
 }
 
 impl Bytes {
+    pub(super) fn durable(bytes: &[u8]) -> Self {
+        Self {
+            cache: bytes.to_vec(),
+            platter: bytes.to_vec(),
+            meant: bytes.to_vec(),
+            promised: bytes.to_vec(),
+            ..Self::default()
+        }
+    }
+
+    pub(super) fn platter(&self) -> &[u8] {
+        &self.platter
+    }
+
     pub(super) fn len(&self) -> u64 {
         self.cache.len() as u64
     }

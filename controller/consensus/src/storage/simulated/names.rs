@@ -75,6 +75,15 @@ impl Names {
         Ok(())
     }
 
+    pub(super) fn put_durable(&mut self, path: &Path, id: usize) {
+        let dirs = path.ancestors().skip(1).filter(|dir| !is_root(dir));
+        let dirs = dirs.map(|dir| (dir.to_owned(), Node::Dir));
+        for (name, node) in dirs.chain([(path.to_owned(), Node::File(id))]) {
+            self.now.insert(name.clone(), node);
+            self.durable.insert(name, node);
+        }
+    }
+
     pub(super) fn create_dir(&mut self, path: &Path) -> io::Result<()> {
         self.parent_of(path)?;
         if self.exists(path) {
