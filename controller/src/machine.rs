@@ -143,6 +143,7 @@ impl StateMachine for Machine {
             codec::decode_snapshot(body).map_err(|error| error.to_string())?
         };
         state.index = state.index.max(index);
+        self.clock.observe(state.time);
         self.entries.clear();
         self.state = state;
         self.store.replace(Arc::new(self.state.clone()));

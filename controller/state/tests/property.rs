@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 use fixture::{BEGIN_MS, Cell, IMAGE, KEY, NETWORK};
 use nube_billing::verify;
 use nube_state::command::{Command, Envelope, NewInstance, Observed, Wish};
+use nube_state::hash_check::CheckStateHash;
 use nube_state::{
     AccessRole, HostFailurePolicy, InstanceStage, InstanceState, JoinRole, Network, Outcome, Quota,
     State, apply, codec, invariant,
@@ -221,6 +222,7 @@ fn quota_and_audit_hold(
             | Command::SetNodeReachable(_)
             | Command::ReportInstances(_)
             | Command::RegisterMembers(_)
+            | Command::CheckStateHash(_)
             | Command::RedeemJoinToken(_)
             | Command::FenceNode(_)
             | Command::ReplaceInstance(_)
@@ -293,6 +295,10 @@ fn command() -> impl Strategy<Value = Command> {
         1 => (1..3_u64).prop_map(|id| fixture::ssh_key(SshKeyId(id), "bob", "BBBB")),
         1 => (1..3_u64).prop_map(|id| Command::DeleteSshKey(fixture::PROJECT, SshKeyId(id))),
         1 => Just(fixture::init()),
+        1 => (0..3_u64, any::<u8>()).prop_map(|(n, hash)| {
+            let (index, hash) = (n * 1_000, [hash; 32]);
+            Command::CheckStateHash(CheckStateHash { index, hash })
+        }),
         3 => tenancy(),
     ]
 }
