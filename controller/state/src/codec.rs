@@ -276,13 +276,7 @@ pub fn decode_snapshot(bytes: &[u8]) -> Result<State, CodecError> {
     match tables_more {
         0 => {}
         1 => decode_table(&mut decoder, &mut state.evictions)?,
-        more => {
-            let cause = format!("{more} tables more than are known");
-            return Err(CodecError::Malformed {
-                what: "snapshot",
-                cause,
-            });
-        }
+        _ => return Err(newer("a table of a snapshot")),
     }
     if decoder.position() + 1 != bytes.len() {
         return Err(newer("what comes after the last table of a snapshot"));

@@ -162,7 +162,12 @@ fn the_story_of_the_next_release_uses_every_command() {
     let text = written(&story::entries());
     let (state, used) = replayed("story", &text);
     assert_eq!(used, (0..=codec::COMMAND_MAX).collect());
-    assert!(state.instances.len() > 3 && state.usage.len() > 3 && state.events.len() > 20);
+    assert!(
+        state.evictions.len() == 1
+            && state.instances.len() > 3
+            && state.usage.len() > 3
+            && state.events.len() > 20
+    );
     if let Ok(version) = std::env::var("NEW_GOLDEN") {
         let path = dir().join(format!("{version}.txt"));
         assert!(

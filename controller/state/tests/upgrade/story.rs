@@ -71,7 +71,8 @@ impl Teller {
             .get(&node)
             .map_or(1, |n| n.facts.agent_epoch);
         self.sequence += 1;
-        let seen = vec![fixture::observed(instance, state, generation)];
+        let mut seen = vec![fixture::observed(instance, state, generation)];
+        seen[0].epoch = known.epoch;
         let report = fixture::report(node, epoch, self.sequence, seen);
         self.tell(Command::ReportInstances(report));
     }
@@ -197,6 +198,22 @@ fn newcomers(t: &mut Teller) {
     t.ask(Command::SetNodeDrained(NODES[2], false));
 }
 
+/// A host is lost: one of its guests begins anew elsewhere, and what it has to clear
+/// away stays until it comes back.
+fn loss(t: &mut Teller) {
+    t.ask(fixture::launch_replaceable(InstanceId(8), NODES[2]));
+    t.report(InstanceId(8), InstanceState::Running);
+    let last_seen = at_ms(t.now_ms);
+    t.wait(40);
+    t.tell(fixture::reachable(NODES[2], false, last_seen));
+    t.tell(fixture::fence(NODES[2], 1));
+    t.tell(fixture::fence(NODES[2], 1));
+    t.tell(fixture::replace(InstanceId(8), NODES[2], 1, NODES[0]));
+    t.wait(5);
+    t.report(InstanceId(8), InstanceState::Running);
+    t.tell(fixture::replace(InstanceId(8), NODES[2], 1, NODES[1]));
+}
+
 /// Weeks of coming and going.
 fn weeks(t: &mut Teller) {
     for round in 0..8 {
@@ -248,6 +265,7 @@ pub fn entries() -> Vec<(u64, Envelope)> {
     guests(&mut teller);
     silence(&mut teller);
     newcomers(&mut teller);
+    loss(&mut teller);
     weeks(&mut teller);
     loss(&mut teller);
     teller.entries
