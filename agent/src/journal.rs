@@ -152,7 +152,10 @@ impl Journal {
     }
 
     fn replace(&self, path: &Path, bytes: &[u8]) -> Result<(), Error> {
-        durable::replace(path, bytes, 0o600).map_err(|e| io_error("write", path, e))
+        nube_failpoint::reach("journal-before");
+        durable::replace(path, bytes, 0o600).map_err(|e| io_error("write", path, e))?;
+        nube_failpoint::reach("journal-after");
+        Ok(())
     }
 
     fn path(&self, instance: InstanceId) -> PathBuf {

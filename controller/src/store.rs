@@ -189,8 +189,10 @@ fn flush(
     }
     batch.insert(codec::META_KEY, codec::encode_meta(state));
     batch.insert(HASH_KEY, codec::copy_hash(state).to_vec());
+    nube_failpoint::reach("store-before");
     db.apply_batch(batch)?;
     db.flush()?;
+    nube_failpoint::reach("store-after");
     metrics::events().stored(state.index);
     Ok(())
 }

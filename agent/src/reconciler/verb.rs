@@ -49,8 +49,10 @@ pub async fn run<D: Driver, I: Images>(
     let (word, instance) = (metrics::word(verb), wish.instance);
     let span = tracing::info_span!("verb", verb = word, %instance, result = tracing::field::Empty);
     let begun = Instant::now();
+    nube_failpoint::reach("verb-begin");
     let done = perform_in_lane(driver, images, lanes, verb, wish);
     let done = done.instrument(span.clone()).await;
+    nube_failpoint::reach("verb-end");
     let result = match &done {
         Done::Failed(_) => "failed",
         _ => "done",

@@ -15,6 +15,8 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use nube_failpoint::reach;
+
 use crate::core::{Outgoing, Persist};
 use crate::entry::SnapshotMeta;
 use crate::error::Error;
@@ -140,9 +142,11 @@ impl<S: LogStorage, O: Outside> Writer<S, O> {
         for task in tasks {
             match task {
                 Task::Persist(persist) => {
+                    reach("log-append-before");
                     self.must("append to the log", |storage| {
                         storage.append(&persist.batch)
                     })?;
+                    reach("log-append-after");
                     must_sync |= persist.batch.must_sync;
                     newest = Some(persist.batch.number);
                     messages.extend(persist.messages);
@@ -163,7 +167,9 @@ impl<S: LogStorage, O: Outside> Writer<S, O> {
             }
         }
         if must_sync {
+            reach("log-sync-before");
             self.must("sync the log", LogStorage::sync)?;
+            reach("log-sync-after");
         } else {
             self.must("write the log", LogStorage::flush)?;
         }

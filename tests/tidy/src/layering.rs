@@ -73,9 +73,14 @@ pub const ROOMS: &[Room] = &[
     },
     Room {
         package: "nube-consensus",
-        may_know: &[],
+        may_know: &["nube-failpoint"],
         // raft brings prost 0.11 and rand; ours must stay out.
         must_not_reach: &["tonic", "hyper", "sled", "prost@0.14", "rustls"],
+    },
+    Room {
+        package: "nube-failpoint",
+        may_know: &[],
+        must_not_reach: IMPURE,
     },
     Room {
         package: "nube-telemetry",
@@ -103,12 +108,19 @@ pub const ROOMS: &[Room] = &[
             "nube-state",
             "nube-consensus",
             "nube-telemetry",
+            "nube-failpoint",
         ],
         must_not_reach: &[],
     },
     Room {
         package: "nube-agent",
-        may_know: &["nube-types", "nube-proto", "nube-telemetry", "nube-tls"],
+        may_know: &[
+            "nube-types",
+            "nube-proto",
+            "nube-telemetry",
+            "nube-tls",
+            "nube-failpoint",
+        ],
         must_not_reach: NO_REPLICA,
     },
     Room {

@@ -105,8 +105,10 @@ impl SnapshotStore {
             return Err(error);
         }
         let path = self.believed_path(meta);
+        nube_failpoint::reach("snapshot-before");
         self.files.rename(&temporary, &path)?;
         self.files.sync_dir(&self.dir)?;
+        nube_failpoint::reach("snapshot-after");
         let file = self.verify(&path)?;
         if file.meta != *meta {
             return Err(files::damaged(

@@ -163,8 +163,10 @@ impl Superblock {
         let bytes = encode(self.version, &self.content);
         // The copies take turns, so the older one stays whole while the newer is written.
         let at = (self.version % 2) * COPY_EVERY;
+        nube_failpoint::reach("superblock-before");
         files::write_at(&*self.file, &self.path, &bytes, at)?;
         files::sync_data(&*self.file, &self.path)?;
+        nube_failpoint::reach("superblock-after");
         self.written_at = self.files.now();
         self.dirty = false;
         Ok(())
