@@ -13,7 +13,7 @@ use std::time::Duration;
 use anyhow::Context;
 use nube_types::{Labels, NodeId};
 
-use crate::config::{CERTIFICATE_MINUTES_DEFAULT, Config, Member};
+use crate::config::{CERTIFICATE_MINUTES_DEFAULT, Config, Member, SNAPSHOT_EVERY_ENTRIES_DEFAULT};
 use crate::identity::Role;
 use crate::pki::{Issuer, Leaf};
 use crate::secret::Secret;
@@ -265,6 +265,7 @@ fn write_controller(args: &Args, cluster: &Cluster, id: u64) -> anyhow::Result<(
         ca_key: "ca.key".into(),
         certificate_minutes: args.certificate_minutes,
         cluster_secret: "cluster.secret".into(),
+        snapshot_every_entries: SNAPSHOT_EVERY_ENTRIES_DEFAULT,
         metrics_listen: metrics_port(args, id)
             .map(|port| SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port)),
         otlp_endpoint: None,

@@ -8,6 +8,8 @@ use std::time::Duration;
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
 
+/// A few seconds of a busy cell.
+pub const SNAPSHOT_EVERY_ENTRIES_DEFAULT: u64 = 20_000;
 /// A day.
 pub const CERTIFICATE_MINUTES_DEFAULT: u32 = 24 * 60;
 const CERTIFICATE_MINUTES_MAX: u32 = 397 * 24 * 60;
@@ -39,6 +41,10 @@ pub struct Config {
     /// has to join again.
     #[serde(default = "certificate_minutes_default")]
     pub certificate_minutes: u32,
+    /// Log entries between two snapshots, 100 to 1000000. Fewer: more is written,
+    /// and who was away gets a whole snapshot sooner. More: a start replays more.
+    #[serde(default = "snapshot_every_entries_default")]
+    pub snapshot_every_entries: u64,
     /// 32 bytes in hexadecimal (mode 0600), the same on every controller: host
     /// keys are derived from it and user-data is sealed with it.
     pub cluster_secret: PathBuf,
@@ -103,6 +109,10 @@ impl Config {
             "certificate_minutes: not 1 to {CERTIFICATE_MINUTES_MAX}"
         );
         anyhow::ensure!(
+            (100..=1_000_000).contains(&config.snapshot_every_entries),
+            "snapshot_every_entries: not 100 to 1000000"
+        );
+        anyhow::ensure!(
             !config.listen.is_empty(),
             "listen: at least one address is needed"
         );
@@ -122,6 +132,10 @@ impl Config {
             .context("cluster_id: 32 hexadecimal digits are needed")?;
         Ok(bytes)
     }
+}
+
+fn snapshot_every_entries_default() -> u64 {
+    SNAPSHOT_EVERY_ENTRIES_DEFAULT
 }
 
 fn certificate_minutes_default() -> u32 {
@@ -192,6 +206,10 @@ mod test {
             (
                 format!("certificate_minutes = -1\n{GOOD}"),
                 "certificate_minutes",
+            ),
+            (
+                format!("snapshot_every_entries = 99\n{GOOD}"),
+                "snapshot_every_entries",
             ),
             (GOOD.replace("[\"127.0.0.1:7101\"]", "[]"), "listen"),
         ];

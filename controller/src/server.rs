@@ -225,6 +225,9 @@ async fn start(
         config.cluster_id_bytes()?,
         config.data_dir.join("raft"),
     );
+    raft.snapshot_every_entries = config.snapshot_every_entries;
+    // Less is kept than lies between two: or what is kept grows.
+    raft.keep_entries = raft.keep_entries.min(config.snapshot_every_entries / 2);
     // One that joined has no voters to begin with: the leader adds it.
     if first_start.exists() && std::fs::read_to_string(&first_start)?.trim() != JOINED {
         raft.initial_voters = config.members.iter().map(|member| member.id).collect();
