@@ -41,7 +41,7 @@ pub struct Cloud {
 
 /// A binary that was built with this program: tests lie in `deps/`, below the
 /// binaries, other programs beside them.
-fn bin(name: &str) -> anyhow::Result<PathBuf> {
+pub(crate) fn bin(name: &str) -> anyhow::Result<PathBuf> {
     let own = std::env::current_exe()?;
     let dir = own.parent().context("a program lies in a directory")?;
     let dir = match dir.ends_with("deps") {

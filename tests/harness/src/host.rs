@@ -101,6 +101,18 @@ pub fn guest_of(instance_id: &str) -> anyhow::Result<Process> {
     Process::find(pid)
 }
 
+/// Every machine process of this host: the instance's id, and the process.
+#[must_use]
+pub fn machines() -> Vec<(String, Process)> {
+    let named = processes().filter_map(|(pid, line)| {
+        let (_, rest) = line.split_once(" guest=")?;
+        let (instance, _) = rest.split_once(',')?;
+        // One that ended meanwhile is no machine.
+        Some((instance.to_owned(), Process::find(pid).ok()?))
+    });
+    named.filter(|(_, process)| process.is_alive()).collect()
+}
+
 /// Everything on this machine whose name holds a text: processes, files under
 /// the given directories, network namespaces, cgroups.
 #[derive(Debug, Default, PartialEq, Eq)]

@@ -4,8 +4,9 @@
 
 mod cloud;
 mod host;
+pub mod lab;
 mod run;
 
 pub use cloud::{Cloud, Size, micro_image};
-pub use host::{Leftovers, Process, guest_of};
+pub use host::{Leftovers, Process, guest_of, machines};
 pub use run::{Finished, eventually, run};
