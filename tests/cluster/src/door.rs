@@ -38,6 +38,16 @@ impl Door {
         })
     }
 
+    /// The owner of a cell whose operator's files lie in `pki` of a directory.
+    pub fn at(endpoints: Vec<String>, cell: &Path) -> anyhow::Result<Self> {
+        let knows = Self {
+            endpoints,
+            ca: fs::read(cell.join("pki/ca.pem"))?,
+            ..Self::default()
+        };
+        knows.with_files(&cell.join("pki/operator"))
+    }
+
     /// The certificate that `up` made for whoever owns the cell.
     pub fn operator(cloud: &Cloud) -> anyhow::Result<Self> {
         Self::stranger(cloud)?.with_files(&cloud.dir().join("pki/operator"))
@@ -81,6 +91,19 @@ impl Door {
 
     /// A connection to one of the controllers.
     pub async fn connect(&self, number: usize) -> anyhow::Result<Channel> {
+        let patience = std::time::Duration::from_secs(5);
+        let endpoint = self.endpoint(number)?.connect_timeout(patience);
+        Ok(endpoint.connect().await?)
+    }
+
+    /// The same, made at the first call and made again when it breaks.
+    pub fn connect_lazy(&self, number: usize) -> anyhow::Result<Channel> {
+        let patience = std::time::Duration::from_secs(1);
+        let endpoint = self.endpoint(number)?.connect_timeout(patience);
+        Ok(endpoint.connect_lazy())
+    }
+
+    fn endpoint(&self, number: usize) -> anyhow::Result<Endpoint> {
         let mut tls = ClientTlsConfig::new()
             .domain_name(SERVER_NAME)
             .ca_certificate(Certificate::from_pem(&self.ca));
@@ -88,11 +111,7 @@ impl Door {
             tls = tls.identity(Identity::from_pem(certificate, key));
         }
         let address = &self.endpoints[number % self.endpoints.len()];
-        let endpoint = Endpoint::from_shared(format!("https://{address}"))?;
-        let endpoint = endpoint
-            .connect_timeout(std::time::Duration::from_secs(5))
-            .tls_config(tls)?;
-        Ok(endpoint.connect().await?)
+        Ok(Endpoint::from_shared(format!("https://{address}"))?.tls_config(tls)?)
     }
 
     /// A request that carries token and project.
