@@ -24,7 +24,7 @@ pub struct Grant {
 
 /// The leases of one controller. Forgets everything at each change of term: what
 /// was granted before is over when a whole wait has passed since.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Leases {
     /// The term this member leads in, and since when.
     leading: Option<(u64, u64)>,
@@ -33,7 +33,7 @@ pub struct Leases {
 }
 
 /// What this leader did about a host's fence.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Fence {
     /// The newest that it knows to be committed: who grants for an older one
     /// looks at an old view.
