@@ -9,6 +9,7 @@ mod check;
 mod deb;
 mod fuzz;
 mod image;
+mod museum;
 mod process;
 mod tests;
 mod workspace;
@@ -32,6 +33,8 @@ enum Command {
     Bench(bench::Args),
     /// Feed hostile bytes to everything that reads any, with libFuzzer
     Fuzz(fuzz::Args),
+    /// Hunt known bugs with the simulator: are its judges awake?
+    Museum(museum::Args),
     /// Build a guest image from Debian's packages
     Image(image::Args),
     /// Build the Debian package
@@ -44,6 +47,7 @@ fn main() -> anyhow::Result<()> {
         Command::Test(args) => tests::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Fuzz(args) => fuzz::run(&args),
+        Command::Museum(args) => museum::run(&args),
         Command::Image(args) => image::run(&args),
         Command::Deb(args) => deb::run(&args),
     }
