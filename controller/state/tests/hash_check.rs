@@ -71,7 +71,8 @@ fn equal_replicas_go_on_and_one_check_does_not_cause_the_next() {
 
 #[test]
 fn a_replica_that_differs_is_found_in_whatever_it_differs() {
-    let spoil: [(&str, fn(&mut State)); 5] = [
+    type Spoil = fn(&mut State);
+    let spoil: [(&str, Spoil); 5] = [
         ("a record", |state| {
             state.nodes.update(&NODE, |node| node.drained = true);
         }),

@@ -10,7 +10,8 @@ use prost::{Message, Name};
 use crate::grpc::MESSAGES;
 
 /// A golden log with every command in it.
-const HISTORY: &str = include_str!("../../../controller/state/tests/golden/history/0.2.0-dev.2.txt");
+const HISTORY: &str =
+    include_str!("../../../controller/state/tests/golden/history/0.2.0-dev.2.txt");
 const ED25519: &str =
     "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJdD7y3aLq454yWBdwLWbieU1ebz9/cu7/QEXn9OIeZJ me@host";
 const DIGEST: &str = "abababababababababababababababababababababababababababababababab";

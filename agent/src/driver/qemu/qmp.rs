@@ -133,18 +133,18 @@ async fn read<R: AsyncRead + Unpin>(
     events: mpsc::Sender<Event>,
 ) {
     while let Ok(Some(line)) = lines.next().await {
-        match said(&line) {
+        let is_heard = match said(&line) {
             Some(Said::Answer(number, result)) => {
                 if let Some(answer) = lock(&answers).remove(&number) {
                     let _ = answer.send(result);
                 }
+                true
             }
-            Some(Said::Event(event)) => {
-                if events.send(event).await.is_err() {
-                    break;
-                }
-            }
-            None => {}
+            Some(Said::Event(event)) => events.send(event).await.is_ok(),
+            None => true,
+        };
+        if !is_heard {
+            break;
         }
     }
     // Whoever waits for an answer learns now that none comes.
