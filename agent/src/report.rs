@@ -191,7 +191,12 @@ pub fn observe(machine: &Machine) -> ObservedInstance {
             .as_ref()
             .map(crate::driver::Run::id)
             .unwrap_or_default(),
-        found_dead: matches!(machine.phase, Phase::Stopped(ending) if ending.is_untold()),
+        // Told or not, an end by lease is nobody's wish: it waits for a lease.
+        found_dead: match machine.phase {
+            Phase::Stopped(Ending::Fenced { .. }) => true,
+            Phase::Stopped(ending) => ending.is_untold(),
+            _ => false,
+        },
         reboot_count: machine.reboots.unwrap_or(0),
     }
 }

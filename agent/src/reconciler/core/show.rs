@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use nube_proto::v1::InstanceState;
 use nube_types::InstanceId;
 
 use super::slot::Slot;
@@ -24,8 +25,10 @@ impl Core {
             return;
         }
         let mut seen = report::observe(&slot.machine);
-        if slot.waits_for_lease() && self.leave(slot) != Leave::Start {
+        if self.leave(slot) != Leave::Start && slot.waits_for_lease() {
             seen.reason = "it starts when a leader grants this host a lease".to_owned();
+            // Or it would look like a guest that switched itself off.
+            seen.found_dead |= seen.state() == InstanceState::Stopped;
         }
         if self.view.instances.get(&id) != Some(&seen) {
             self.change(Change::Instance(id, Box::new(seen)));

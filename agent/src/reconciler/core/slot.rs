@@ -4,7 +4,7 @@ use nube_types::InstanceId;
 
 use crate::driver::{GuestSpec, ImageSpec};
 use crate::instance::record::{Found, Record};
-use crate::instance::{Desire, Machine, Phase, Verb, Wish};
+use crate::instance::{Desire, Ending, Machine, Phase, Verb, Wish};
 
 /// One instance here and what is wanted of it.
 #[derive(Debug)]
@@ -108,10 +108,13 @@ impl Slot {
         }
     }
 
-    /// Whether all is ready and only the lease is missing.
+    /// Whether it is next and only the lease is missing.
     pub fn waits_for_lease(&self) -> bool {
         let wished = self.wish.as_ref().map(|wish| &wish.desire);
-        let ready = matches!(self.machine.phase, Phase::Prepared { fresh: true });
+        let ready = matches!(
+            self.machine.phase,
+            Phase::Prepared { fresh: true } | Phase::Stopped(Ending::FoundDead { told: true })
+        );
         ready && self.machine.busy.is_none() && matches!(wished, Some(Desire::Running(_)))
     }
 

@@ -112,6 +112,11 @@ async fn the_end_of_the_lease_cuts_it_and_a_new_one_starts_it_again() {
     agent.told().await;
     agent.rest().await;
     assert_eq!(host.count("start"), 1, "that lease is over by now");
+    let seen = agent.sees();
+    assert!(
+        seen.state() == State::Stopped && seen.found_dead,
+        "it did not switch itself off: {seen:?}"
+    );
     agent.granted(&host, 0).await;
     agent.reports(State::Running, 1).await;
     assert_eq!(agent.sees().run_id, run(2).id());
