@@ -127,6 +127,8 @@ impl Cell {
             labels: Labels::new(),
             instances,
             if_revision: None,
+            on_host_failure: nube_state::instance::HostFailurePolicy::Keep,
+            needs: nube_state::placement::HostNeeds::default(),
         }))
     }
 

@@ -171,6 +171,7 @@ pub const ROOMS: &[Room] = &[
         package: "nube-sim",
         may_know: &[
             "nube-types",
+            "nube-proto",
             "nube-scheduler",
             "nube-billing",
             "nube-state",
@@ -188,7 +189,6 @@ pub const ROOMS: &[Room] = &[
         must_not_reach: IMPURE,
     },
     Room {
-<<<<<<< HEAD
         // Feeds hostile bytes to every room that reads any.
         package: "nube-fuzz",
         may_know: &[
@@ -200,11 +200,12 @@ pub const ROOMS: &[Room] = &[
             "nube-agent",
             "nube-cli",
         ],
-=======
+        must_not_reach: &[],
+    },
+    Room {
         // Explores protocols, with the pure pieces of both sides in them.
         package: "nube-model",
         may_know: &["nube-types", "nube-agent", "nube-controller"],
->>>>>>> 72312bb (Model: the lease protocol in all orders, with both sides' own pieces)
         must_not_reach: &[],
     },
     Room {

@@ -241,22 +241,6 @@ fn weeks(t: &mut Teller) {
     t.wait(90_000);
 }
 
-/// A host is lost, and what may be replaced begins anew; then it returns.
-fn loss(t: &mut Teller) {
-    let id = InstanceId(90);
-    t.ask(fixture::launch_replaceable(id, NODES[0]));
-    t.report(id, InstanceState::Running);
-    t.wait(30);
-    t.tell(fixture::reachable(NODES[0], false, at_ms(t.now_ms)));
-    t.tell(fixture::replace(id, NODES[0], 1, NODES[1]));
-    t.tell(fixture::fence(NODES[0], 1));
-    t.tell(fixture::replace(id, NODES[0], 1, NODES[1]));
-    assert_eq!(t.state.evictions.len(), 1, "the story is about a loss");
-    t.wait(60);
-    t.tell(fixture::node(NODES[0], 9));
-    t.ask(fixture::wish(id, Wish::Delete, false));
-}
-
 /// The entries with their places in the log.
 pub fn entries() -> Vec<(u64, Envelope)> {
     let mut teller = Teller::default();
@@ -267,6 +251,5 @@ pub fn entries() -> Vec<(u64, Envelope)> {
     newcomers(&mut teller);
     loss(&mut teller);
     weeks(&mut teller);
-    loss(&mut teller);
     teller.entries
 }

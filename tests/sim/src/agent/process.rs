@@ -292,10 +292,10 @@ impl World {
         }
         if verb == Verb::PowerButton {
             self.button(agent, life, instance);
-            return match alive {
-                true => self.finished(agent, instance, token, Done::Ok),
-                false => {}
-            };
+            if alive {
+                self.finished(agent, instance, token, Done::Ok);
+            }
+            return;
         }
         if !alive && matches!(verb, Verb::Start | Verb::Prepare) {
             // A later life has its own idea of this instance by now.
@@ -306,6 +306,10 @@ impl World {
         self.trace
             .tell(|| format!("{verb:?} {instance} {:?} alive {alive}", step.wish.version));
         self.look_at_hosts(agent, instance);
+        if verb == Verb::Start {
+            // A fencer is born with its guest and looks at once.
+            self.after(1, Event::Fencer { agent });
+        }
         if let Some(ended) = effect.ended {
             self.tell_ended(agent, ended);
         }

@@ -67,7 +67,7 @@ pub enum Value {
 /// What a mutation becomes on a view.
 pub enum Made {
     /// To be proposed.
-    Command(Command),
+    Command(Box<Command>),
     /// Refused before that, with the mark it counts as.
     Refused(&'static str),
 }
@@ -196,7 +196,7 @@ impl Op {
                 force: *force,
             }),
         };
-        Made::Command(command)
+        Made::Command(Box::new(command))
     }
 }
 
@@ -275,7 +275,7 @@ fn launch(
     if instances.len() < count as usize {
         return Made::Refused("a launch was refused for capacity");
     }
-    Made::Command(Command::LaunchInstances(LaunchInstances {
+    let command = Command::LaunchInstances(LaunchInstances {
         project: owner,
         instance_type: size.name.clone(),
         image: image.id,
@@ -289,7 +289,8 @@ fn launch(
             false => HostFailurePolicy::Keep,
         },
         needs: placement::needs(&request),
-    }))
+    });
+    Made::Command(Box::new(command))
 }
 
 /// What a client does next.

@@ -7,7 +7,7 @@ use nube_state::{Command, Envelope, Outcome, Refusal, Request, codec, request};
 use nube_types::TimestampMs;
 
 use super::Waiter;
-use crate::client::ops::{Made, Op, Value};
+use crate::client::ops::{Made, Op};
 use crate::client::{Answer, Call, Reply};
 use crate::world::{Event, World};
 
@@ -64,7 +64,7 @@ impl World {
             return self.queue.push(until, Event::Call { at, call });
         }
         if self.controllers[at].core.is_none() {
-            return self.reply(at, &call, Answer::Unavailable);
+            return self.reply(&call, Answer::Unavailable);
         }
         if call.attempt > 0 {
             self.mark("a call was repeated under its request id", call.number);
@@ -93,7 +93,7 @@ impl World {
         !believes || self.leader() == Some(at)
     }
 
-    fn reply(&mut self, at: usize, call: &Call, answer: Answer) {
+    fn reply(&mut self, call: &Call, answer: Answer) {
         let ms = 1 + call.number % 3;
         let (client, number, attempt) = (call.client, call.number, call.attempt);
         let reply = Box::new(Reply {
@@ -101,13 +101,12 @@ impl World {
             attempt,
             answer,
         });
-        let _ = at;
         self.after(ms, Event::Reply { client, reply });
     }
 
     fn finish(&mut self, at: usize, id: u64, answer: Answer) {
         if let Some(task) = self.controllers[at].tasks.remove(&id) {
-            self.reply(at, &task.call, answer);
+            self.reply(&task.call, answer);
         }
     }
 
@@ -151,7 +150,7 @@ impl World {
             .op
             .command(state, &controller.hosts, &mut self.random);
         let command = match made {
-            Made::Command(command) => command,
+            Made::Command(command) => *command,
             Made::Refused(mark) => {
                 self.judge.marks.hit(mark);
                 return self.finish(at, id, Answer::Refused);
@@ -318,9 +317,6 @@ fn envelope(at: TimestampMs, asked: Request, command: Command) -> Envelope {
         source: None,
     }
 }
-
-/// Only to name the type beside [`Answer`].
-pub type Seen = Value;
 
 /// An op of a call that reads.
 #[must_use]

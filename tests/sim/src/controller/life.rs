@@ -110,6 +110,22 @@ impl World {
         }
     }
 
+    /// A leader knows better than this member's disk what it had: it never takes part again (B4).
+    pub(crate) fn forswear(&mut self, at: usize, index: u64) {
+        let controller = &mut self.controllers[at];
+        let id = controller.id;
+        hold("B4", !controller.disk.bytes.atlas().is_empty(), || {
+            format!("member {id} lost entries up to {index} on a sound disk")
+        });
+        let noted = controller.disk.log().map(|log| log.forswear(index));
+        if matches!(noted, Some(Ok(()))) {
+            self.mark("a member that lost its memory stayed out", id);
+            self.controllers[at].over = true;
+        }
+        self.kill(at);
+        self.after(300, Event::Restart { at });
+    }
+
     /// A disk failed under a process: it ends at once (B2).
     pub(crate) fn disk_failed(&mut self, at: usize, error: &Error) {
         let disk = &self.controllers[at].disk.bytes;

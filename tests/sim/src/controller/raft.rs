@@ -147,6 +147,9 @@ impl World {
     }
 
     fn perform(&mut self, at: usize, output: Output) {
+        if let Some(index) = output.lost {
+            return self.forswear(at, index);
+        }
         for message in output.messages {
             self.send(at, message);
         }
