@@ -11,6 +11,7 @@ mod fuzz;
 mod image;
 mod museum;
 mod process;
+mod sim;
 mod tests;
 mod workspace;
 
@@ -33,6 +34,8 @@ enum Command {
     Bench(bench::Args),
     /// Feed hostile bytes to everything that reads any, with libFuzzer
     Fuzz(fuzz::Args),
+    /// Play the whole control plane under faults, from seeds
+    Sim(sim::Args),
     /// Hunt known bugs with the simulator: are its judges awake?
     Museum(museum::Args),
     /// Build a guest image from Debian's packages
@@ -47,6 +50,7 @@ fn main() -> anyhow::Result<()> {
         Command::Test(args) => tests::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Fuzz(args) => fuzz::run(&args),
+        Command::Sim(args) => sim::run(&args),
         Command::Museum(args) => museum::run(&args),
         Command::Image(args) => image::run(&args),
         Command::Deb(args) => deb::run(&args),

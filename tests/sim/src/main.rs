@@ -33,9 +33,13 @@ struct Args {
     /// Goes on after a failure, up to the end
     #[arg(long)]
     keep_going: bool,
-    /// Plays each hundredth seed twice and compares the fingerprints (A4)
+    /// Plays each hundredth seed (and a single one) again in another process and compares
+    /// the fingerprints (A4)
     #[arg(long, default_value_t = true, action = clap::ArgAction::Set)]
     twice: bool,
+    /// Prints the fingerprint of --seed and nothing else
+    #[arg(long, hide = true)]
+    fingerprint: bool,
     /// Prints every event
     #[arg(long)]
     tell: bool,
@@ -65,6 +69,11 @@ struct Total {
 fn main() -> std::process::ExitCode {
     let args = Args::parse();
     std::panic::set_hook(Box::new(|_| {}));
+    if args.fingerprint {
+        let scenario = Scenario::draw(args.seed.unwrap_or(1), args.mode);
+        println!("{}", run(scenario, false).trace);
+        return std::process::ExitCode::SUCCESS;
+    }
     let begun = Instant::now();
     let total = play(&args, begun);
     report(&args, &total, begun.elapsed());
@@ -114,11 +123,29 @@ fn one(args: &Args, seed: u64, twice: bool) -> Result<Summary, Failure> {
             .map_err(|payload| failure(seed, payload.as_ref()))
     };
     let first = play(args.tell)?;
-    if twice && play(false)? != first {
+    if twice && elsewhere(args, seed) != Some(first.trace.clone()) {
         let (law, text) = ("A4".to_owned(), "the same seed gave another run".to_owned());
         return Err(Failure { seed, law, text });
     }
     Ok(first)
+}
+
+/// The fingerprint of a seed, as another process sees it.
+fn elsewhere(args: &Args, seed: u64) -> Option<String> {
+    let mut again = std::process::Command::new(std::env::current_exe().ok()?);
+    again.args(["--fingerprint", "--seed", &seed.to_string()]);
+    if let Some(mode) = mode_word(args) {
+        again.args(["--mode", mode]);
+    }
+    let said = String::from_utf8(again.output().ok()?.stdout).ok()?;
+    Some(said.trim().to_owned())
+}
+
+fn mode_word(args: &Args) -> Option<&'static str> {
+    args.mode.map(|mode| match mode {
+        Mode::Repairable => "repairable",
+        Mode::Unlimited => "unlimited",
+    })
 }
 
 fn failure(seed: u64, payload: &(dyn std::any::Any + Send)) -> Failure {
@@ -178,7 +205,10 @@ fn report(args: &Args, total: &Total, took: Duration) {
         total.reads,
         total.unknown
     );
-    println!("{} seeds played twice, fingerprints equal", total.twice);
+    println!(
+        "{} seeds played again in another process, fingerprints equal",
+        total.twice
+    );
     let mut converged = total.converged_ms.clone();
     converged.sort_unstable();
     if let Some(worst) = converged.last() {
@@ -200,11 +230,7 @@ fn report(args: &Args, total: &Total, took: Duration) {
         println!("  {count:>8}  {name}{never}");
     }
     for failure in &total.failures {
-        let mode = match args.mode {
-            Some(Mode::Repairable) => " --mode repairable",
-            Some(Mode::Unlimited) => " --mode unlimited",
-            None => "",
-        };
+        let mode = mode_word(args).map_or(String::new(), |mode| format!(" --mode {mode}"));
         println!(
             "\n{} broken by seed {}: {}\nreplay: cargo xtask sim --seed {}{mode}   (at commit {})",
             failure.law,
