@@ -1,5 +1,5 @@
 //! One bug: a patch whose first line says `LAW: what is wrong`. A second line
-//! `judge: model` names who finds it, when it is not the simulator.
+//! `judge: model` or `judge: reads` names who finds it, when it is not the simulator.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,6 +13,8 @@ pub enum Judge {
     Simulator,
     /// `tests/model`: protocols in all orders.
     Model,
+    /// The tests of reads in `controller/consensus`.
+    Reads,
 }
 
 /// A patch on show.
@@ -66,6 +68,7 @@ fn read(path: PathBuf) -> Result<Exhibit> {
     let judge = match lines.next() {
         Some("") => Judge::Simulator,
         Some("judge: model") => Judge::Model,
+        Some("judge: reads") => Judge::Reads,
         other => anyhow::bail!("{name}: the second line says {other:?}"),
     };
     Ok(Exhibit {

@@ -21,19 +21,15 @@ pub struct Catch {
 
 /// Builds and hunts; `None`: not found.
 pub fn hunt(tree: &Path, build: &Path, judge: Judge, count: u64) -> Result<Option<Catch>> {
-    let package = match judge {
-        Judge::Simulator => "nube-sim",
-        Judge::Model => "nube-model",
-    };
-    let mut compile = cargo(tree, build);
     match judge {
-        Judge::Simulator => compile.args(["build", "--package", package]),
-        Judge::Model => compile.args(["test", "--no-run", "--package", package]),
-    };
-    crate::process::capture(&mut compile)?;
-    match judge {
-        Judge::Simulator => play(build, count),
-        Judge::Model => walk(tree, build, package),
+        Judge::Simulator => {
+            let mut compile = cargo(tree, build);
+            compile.args(["build", "--profile", "sim", "--package", "nube-sim"]);
+            crate::process::capture(&mut compile)?;
+            play(build, count)
+        }
+        Judge::Model => test(tree, build, ["nube-model", "no_instance_runs_twice"]),
+        Judge::Reads => test(tree, build, ["nube-consensus", "a2_"]),
     }
 }
 
@@ -50,7 +46,7 @@ fn cargo(tree: &Path, build: &Path) -> Command {
 
 /// Seeds from the first one on, until one fails.
 fn play(build: &Path, count: u64) -> Result<Option<Catch>> {
-    let mut simulator = Command::new(build.join("debug/sim"));
+    let mut simulator = Command::new(build.join("sim/sim"));
     simulator
         .args(["--count", &count.to_string()])
         .env("RUST_BACKTRACE", "0");
@@ -79,28 +75,24 @@ fn played(line: &str) -> Option<u64> {
     seeds.parse().ok()
 }
 
-/// The model's own tests: the walk as built must find nothing, so a failure is a
-/// find.
-fn walk(tree: &Path, build: &Path, package: &str) -> Result<Option<Catch>> {
+/// Tests that hold as long as the law does: one that fails is a find.
+fn test(tree: &Path, build: &Path, [package, name]: [&str; 2]) -> Result<Option<Catch>> {
+    let arguments = ["test", "--package", package, name];
+    let mut compile = cargo(tree, build);
+    crate::process::capture(compile.args(arguments).arg("--no-run"))?;
     let mut test = cargo(tree, build);
-    test.args([
-        "test",
-        "--quiet",
-        "--package",
-        package,
-        "no_instance_runs_twice",
-    ])
-    .args(["--", "--nocapture"]);
-    let (success, said) = listen(&mut test)?;
+    let (success, said) = listen(test.args(arguments).args(["--", "--nocapture"]))?;
     if success {
         return Ok(None);
     }
-    let what = said.lines().find(|line| line.contains("has moved"));
-    let what = what.context("the model's tests failed without a find")?;
+    let failed = |line: &&str| line.starts_with("test ") && line.contains("FAILED");
+    let moved = |line: &&str| line.contains("has moved");
+    let what = said.lines().find(moved).or(said.lines().find(failed));
+    let what = what.context("the tests failed without a find")?.trim();
     Ok(Some(Catch {
         seed: None,
         after: None,
-        by: format!("model: {}", what.trim()),
+        by: format!("{package}: {what}"),
     }))
 }
 
