@@ -6,6 +6,7 @@ use rand::Rng;
 
 use crate::controller::Controller;
 use crate::network::HOST;
+use crate::pause::Machine;
 use crate::scenario::Faults;
 use crate::world::{Event, World};
 
@@ -140,12 +141,7 @@ impl World {
     fn pause_controller(&mut self, at: usize) {
         self.mark("fault: controller pause", self.controllers[at].id);
         let ms = self.random.random_range(100..6_000);
-        self.controllers[at].paused_until_ms = self.pause_until(ms);
-    }
-
-    /// Pauses end with the faults: what is waiting then must keep its order.
-    fn pause_until(&self, ms: u64) -> u64 {
-        (self.now_ms + ms).min(self.scenario.trouble_ms)
+        self.stand_still(Machine::Controller(at), ms);
     }
 
     fn fill(&mut self, at: usize) {
@@ -234,7 +230,7 @@ impl World {
             Kind::HostPause => {
                 self.mark("fault: host stands still", number);
                 let ms = self.random.random_range(100..40_000);
-                self.agents[agent].paused_until_ms = self.pause_until(ms);
+                self.stand_still(Machine::Host(agent), ms);
             }
             Kind::HostCut => {
                 self.mark("fault: host is cut off", number);

@@ -21,6 +21,7 @@ pub mod fault;
 pub mod judge;
 pub mod marks;
 pub mod network;
+pub mod pause;
 pub mod queue;
 pub mod run;
 pub mod scenario;

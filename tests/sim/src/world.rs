@@ -1,6 +1,8 @@
 //! The world: virtual time, and everything that happens in it, one event after the other. What
 //! machines do is in `controller`, `agent` and `client`; what hits them in `fault`.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use nube_agent::driver::GuestEnded;
 use nube_consensus::{Outgoing, SnapshotMeta};
@@ -16,6 +18,7 @@ use crate::controller::Controller;
 use crate::controller::calls::{Forward, Forwarded};
 use crate::judge::Judge;
 use crate::network::Network;
+use crate::pause::{Machine, Waiting};
 use crate::queue::Queue;
 use crate::scenario::Scenario;
 use crate::trace::Trace;
@@ -115,6 +118,8 @@ pub enum Event {
     Fencer { agent: usize },
     /// A disk that was full has room again.
     Space { at: usize },
+    /// A machine that stood still goes on.
+    Awake { machine: Machine },
     /// A fault may happen.
     Trouble,
     /// The network is whole again.
@@ -137,6 +142,8 @@ pub struct World {
     pub(crate) agents: Vec<Agent>,
     pub(crate) clients: Vec<Client>,
     pub(crate) network: Network,
+    /// For machines that stand still.
+    pub(crate) waiting: BTreeMap<Machine, Waiting>,
     /// Tickets and tasks that were drawn; never one twice.
     pub(crate) tickets: u64,
     pub(crate) tasks: u64,
@@ -164,6 +171,7 @@ impl World {
             agents: Vec::new(),
             clients: Vec::new(),
             network: Network::default(),
+            waiting: BTreeMap::new(),
             tickets: 0,
             tasks: 0,
             sessions: 0,
@@ -192,7 +200,9 @@ impl World {
         let until_ms = self.now_ms + ms;
         while let Some((at_ms, event)) = self.queue.pop_until(until_ms) {
             self.now_ms = at_ms;
-            self.happen(event);
+            if let Some(event) = self.unless_paused(event) {
+                self.happen(event);
+            }
         }
         self.now_ms = until_ms;
     }
@@ -217,7 +227,7 @@ impl World {
         permille > 0 && self.random.random_range(0..1_000) < permille
     }
 
-    fn happen(&mut self, event: Event) {
+    pub(crate) fn happen(&mut self, event: Event) {
         match event {
             Event::Tick { at, life } => self.tick(at, life),
             Event::Look { at, life } => self.look(at, life),
@@ -262,11 +272,12 @@ impl World {
             } => self.down_arrived((agent, life, link, number), *message),
             Event::LinkLost { agent, life, link } => self.link_lost(agent, life, link),
             Event::SessionLost { at, number } => self.session_lost(at, number),
-            Event::StepDone { agent, life, step } => self.step_done(agent, life, step),
+            Event::StepDone { agent, life, step } => self.step_done(agent, life, *step),
             Event::GuestEnds { agent, ended } => self.guest_ends(agent, *ended),
             Event::HostBack { agent } => self.host_back(agent),
             Event::Fencer { agent } => self.fencer(agent),
             Event::Space { at } => self.space(at),
+            Event::Awake { machine } => self.awake(machine),
             Event::Trouble => self.trouble(),
             Event::Mend => self.mend(),
             _ => {}

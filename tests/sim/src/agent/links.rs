@@ -82,7 +82,6 @@ impl World {
     /// An agent tries to open a session.
     pub(crate) fn connect(&mut self, agent: usize, life: u64, link: usize) {
         let known = &self.agents[agent];
-        let paused = known.paused_until_ms.saturating_sub(self.now_ms);
         let Some(process) = known.process.as_ref().filter(|_| known.life == life) else {
             return;
         };
@@ -97,8 +96,8 @@ impl World {
             open && there.core.is_some() && there.paused_until_ms <= world.now_ms
         };
         let at = self.place_of(member).filter(|at| reachable(self, *at));
-        let Some(at) = at.filter(|_| paused == 0) else {
-            let ms = paused + self.random.random_range(100..2_000);
+        let Some(at) = at else {
+            let ms = self.random.random_range(100..2_000);
             return self.after(ms, Event::Connect { agent, life, link });
         };
         self.sessions += 1;
@@ -251,12 +250,6 @@ impl World {
     pub(crate) fn link_lost(&mut self, agent: usize, life: u64, link: usize) {
         if self.agents[agent].life != life || self.agents[agent].process.is_none() {
             return;
-        }
-        let until = self.agents[agent].paused_until_ms;
-        if until > self.now_ms {
-            return self
-                .queue
-                .push(until, Event::LinkLost { agent, life, link });
         }
         if self.link_down(agent, link) {
             let ms = self.random.random_range(100..2_000);

@@ -100,14 +100,9 @@ impl World {
         if self.agents[agent].life != life || self.agents[agent].process.is_none() {
             return;
         }
-        let paused = self.agents[agent]
-            .paused_until_ms
-            .saturating_sub(self.now_ms);
-        self.after(TICK_MS.max(paused + 1), Event::AgentTick { agent, life });
-        if paused == 0 {
-            self.follow_roster(agent);
-            self.hub(agent, HubInput::Tick);
-        }
+        self.after(TICK_MS, Event::AgentTick { agent, life });
+        self.follow_roster(agent);
+        self.hub(agent, HubInput::Tick);
     }
 
     pub(crate) fn agent_wake(&mut self, agent: usize, life: u64, at_ms: u64) {
@@ -115,12 +110,6 @@ impl World {
         let due = known.process.as_ref().and_then(|p| p.wake_at_ms) == Some(at_ms);
         if known.life != life || !due {
             return;
-        }
-        let until = known.paused_until_ms;
-        if until > self.now_ms {
-            return self
-                .queue
-                .push(until, Event::AgentWake { agent, life, at_ms });
         }
         self.core(agent, Input::Wake);
     }
@@ -138,17 +127,6 @@ impl World {
             .and_then(|p| p.links.get(&link)?.session);
         if known.life != life || open != Some(number) {
             return;
-        }
-        if known.paused_until_ms > self.now_ms {
-            let (until, message) = (known.paused_until_ms, Box::new(message));
-            let event = Event::Down {
-                agent,
-                life,
-                link,
-                number,
-                message,
-            };
-            return self.queue.push(until, event);
         }
         if let Some(message) = message.message {
             self.hub(agent, HubInput::Said(link, message));
@@ -271,13 +249,7 @@ impl World {
     }
 
     /// A step comes to its end, or its agent died meanwhile.
-    pub(crate) fn step_done(&mut self, agent: usize, life: u64, step: Box<Step>) {
-        let until = self.agents[agent].paused_until_ms;
-        if until > self.now_ms {
-            return self
-                .queue
-                .push(until, Event::StepDone { agent, life, step });
-        }
+    pub(crate) fn step_done(&mut self, agent: usize, life: u64, step: Step) {
         let alive = self.agents[agent].life == life;
         // The driver's call may have been under way when the agent died; not in another boot.
         if !alive && self.random.random_bool(0.5) {
@@ -350,11 +322,6 @@ impl World {
 
     /// A run ends by itself.
     pub(crate) fn guest_ends(&mut self, agent: usize, ended: GuestEnded) {
-        let until = self.agents[agent].paused_until_ms;
-        if until > self.now_ms {
-            let ended = Box::new(ended);
-            return self.queue.push(until, Event::GuestEnds { agent, ended });
-        }
         self.ends_due -= 1;
         let host = &mut self.agents[agent].host;
         let guest = host.guests.get(&ended.instance);
@@ -371,10 +338,6 @@ impl World {
     /// agent lives or not.
     pub(crate) fn fencer(&mut self, agent: usize) {
         let known = &mut self.agents[agent];
-        if known.paused_until_ms > self.now_ms {
-            let until = known.paused_until_ms;
-            return self.queue.push(until, Event::Fencer { agent });
-        }
         let here = known.boottime_ms(self.now_ms);
         if known.host.deadline_ms > here {
             // Renewed; or a clock that runs slow has not come so far yet.

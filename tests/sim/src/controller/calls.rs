@@ -58,11 +58,6 @@ pub struct Forwarded {
 impl World {
     /// A call arrives.
     pub(crate) fn called(&mut self, at: usize, call: Call) {
-        let until = self.controllers[at].paused_until_ms;
-        if until > self.now_ms {
-            let call = Box::new(call);
-            return self.queue.push(until, Event::Call { at, call });
-        }
         if self.controllers[at].core.is_none() {
             return self.reply(&call, Answer::Unavailable);
         }
@@ -222,11 +217,6 @@ impl World {
 
     /// A mutation arrives at the leader, or at one that was it.
     pub(crate) fn forward_arrived(&mut self, at: usize, forward: Forward) {
-        let until = self.controllers[at].paused_until_ms;
-        if until > self.now_ms {
-            let forward = Box::new(forward);
-            return self.queue.push(until, Event::Forward { at, forward });
-        }
         let to = (forward.from, forward.life, forward.task);
         let leads = self.controllers[at].status().is_some_and(|s| s.is_leader());
         if !leads {

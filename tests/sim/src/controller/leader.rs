@@ -89,13 +89,7 @@ impl World {
         if self.controllers[at].life != life {
             return;
         }
-        let paused = self.controllers[at]
-            .paused_until_ms
-            .saturating_sub(self.now_ms);
-        self.after(TICK_MS.max(paused + 1), Event::Look { at, life });
-        if paused > 0 {
-            return;
-        }
+        self.after(TICK_MS, Event::Look { at, life });
         self.sample_clocks(at);
         let Some(status) = self.controllers[at].status() else {
             return;
@@ -118,14 +112,8 @@ impl World {
         if self.controllers[at].life != life {
             return;
         }
-        let paused = self.controllers[at]
-            .paused_until_ms
-            .saturating_sub(self.now_ms);
-        self.after(
-            LOOK_MEMBERS_MS.max(paused + 1),
-            Event::LookMembers { at, life },
-        );
-        if paused > 0 || !self.leads(at) || self.controllers[at].state.cluster.is_none() {
+        self.after(LOOK_MEMBERS_MS, Event::LookMembers { at, life });
+        if !self.leads(at) || self.controllers[at].state.cluster.is_none() {
             return;
         }
         let Some(status) = self.controllers[at].status() else {

@@ -18,13 +18,8 @@ impl World {
         if self.controllers[at].life != life || self.controllers[at].core.is_none() {
             return;
         }
-        let controller = &self.controllers[at];
-        let paused = controller.paused_until_ms.saturating_sub(self.now_ms);
         let next = TICK_MS + self.random.random_range(0..3);
-        self.after(next.max(paused + 1), Event::Tick { at, life });
-        if paused > 0 {
-            return;
-        }
+        self.after(next, Event::Tick { at, life });
         // The store's writer is behind the state by some batches.
         if self.chance(200) {
             let controller = &mut self.controllers[at];
@@ -52,10 +47,6 @@ impl World {
         let (Event::Peer { at, .. } | Event::PeerSnapshot { at, .. }) = event else {
             return;
         };
-        let until = self.controllers[at].paused_until_ms;
-        if until > self.now_ms {
-            return self.queue.push(until, event);
-        }
         let (life, id) = (self.controllers[at].life, self.controllers[at].id);
         match event {
             Event::Peer { from, bytes, .. } => {

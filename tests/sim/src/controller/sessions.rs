@@ -28,15 +28,6 @@ impl World {
 
     /// An agent's word arrives.
     pub(crate) fn up_arrived(&mut self, at: usize, number: u64, message: Box<AgentMessage>) {
-        let until = self.controllers[at].paused_until_ms;
-        if until > self.now_ms {
-            let event = Event::Up {
-                at,
-                number,
-                message,
-            };
-            return self.queue.push(until, event);
-        }
         self.talk(at, number, Input::Up(message));
     }
 
