@@ -252,7 +252,12 @@ impl Hub {
     fn follow(&mut self, now_ms: u64) {
         let leader = self.leader.and_then(|link| self.links.get(&link));
         let said = leader.map(|link| link.controllers.as_slice());
-        if let Some(list) = self.roster.follow(said, now_ms) {
+        let others: Vec<&[String]> = self
+            .links
+            .values()
+            .map(|link| link.controllers.as_slice())
+            .collect();
+        if let Some(list) = self.roster.follow(said, &others, now_ms) {
             self.outputs.push(HubOutput::NoteControllers(list));
         }
     }

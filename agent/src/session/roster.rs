@@ -20,6 +20,10 @@ const CONTROLLERS_MAX: usize = 32;
 /// above an election, so that a cell at rest is not asked twice.
 const LAST_RESORT_MS: u64 = 30_000;
 
+/// Without a leader for so long, what other controllers say counts as well: above an
+/// election. A host that was away may not know the member that leads now.
+const STRAY_MS: u64 = 5_000;
+
 /// Decides whom to talk to. Pure but for the channel that tells [`run`].
 pub struct Roster {
     seeds: Vec<String>,
@@ -43,20 +47,23 @@ impl Roster {
         (roster, receiver)
     }
 
-    /// Looks at what the obeyed leader said; `None` without one. A new list to
-    /// remember comes back.
-    pub fn follow(&mut self, said: Option<&[String]>, now_ms: u64) -> Option<Vec<String>> {
+    /// Looks at what the obeyed leader said; `None` without one. `others`: what the
+    /// controllers say that are connected and do not lead. A new list to remember
+    /// comes back.
+    pub fn follow(
+        &mut self,
+        said: Option<&[String]>,
+        others: &[&[String]],
+        now_ms: u64,
+    ) -> Option<Vec<String>> {
         let Some(said) = said else {
-            if now_ms.saturating_sub(self.led_at_ms) >= LAST_RESORT_MS {
-                self.wanted.send_if_modified(|wanted| {
-                    let known = wanted.len();
-                    for seed in &self.seeds {
-                        if !wanted.contains(seed) {
-                            wanted.push(seed.clone());
-                        }
-                    }
-                    wanted.len() > known
-                });
+            let alone_ms = now_ms.saturating_sub(self.led_at_ms);
+            if alone_ms >= STRAY_MS {
+                let lists = others.iter().filter_map(|list| checked(list));
+                self.try_also(lists.flatten());
+            }
+            if alone_ms >= LAST_RESORT_MS {
+                self.try_also(self.seeds.iter().cloned());
             }
             return None;
         };
@@ -68,6 +75,19 @@ impl Roster {
             news
         });
         news.then_some(list)
+    }
+
+    /// Nobody is given up for it: the next leader's list decides.
+    fn try_also(&self, more: impl Iterator<Item = String>) {
+        self.wanted.send_if_modified(|wanted| {
+            let known = wanted.len();
+            for controller in more {
+                if wanted.len() < CONTROLLERS_MAX && !wanted.contains(&controller) {
+                    wanted.push(controller);
+                }
+            }
+            wanted.len() > known
+        });
     }
 }
 
@@ -133,11 +153,11 @@ mod test {
     fn the_leader_says_who_and_it_is_remembered_once() {
         let (mut roster, wanted) = Roster::new(list("a:1 b:1"), Vec::new());
         assert_eq!(*wanted.borrow(), list("a:1 b:1"));
-        assert_eq!(roster.follow(None, 1_000), None);
+        assert_eq!(roster.follow(None, &[], 1_000), None);
         let said = list("b:1 c:1");
-        assert_eq!(roster.follow(Some(&said), 2_000), Some(said.clone()));
+        assert_eq!(roster.follow(Some(&said), &[], 2_000), Some(said.clone()));
         assert_eq!(*wanted.borrow(), said);
-        assert_eq!(roster.follow(Some(&said), 3_000), None);
+        assert_eq!(roster.follow(Some(&said), &[], 3_000), None);
     }
 
     #[test]
@@ -145,10 +165,10 @@ mod test {
         let (mut roster, wanted) = Roster::new(list("a:1"), list("b:1"));
         assert_eq!(*wanted.borrow(), list("b:1"), "remembered");
         for said in ["", "nonsense", "a:0", "a:1 b/c:2"] {
-            assert_eq!(roster.follow(Some(&list(said)), 1), None, "{said}");
+            assert_eq!(roster.follow(Some(&list(said)), &[], 1), None, "{said}");
         }
         let many = vec!["a:1".to_owned(); CONTROLLERS_MAX + 1];
-        assert_eq!(roster.follow(Some(&many), 1), None);
+        assert_eq!(roster.follow(Some(&many), &[], 1), None);
         assert_eq!(*wanted.borrow(), list("b:1"));
     }
 
@@ -156,13 +176,34 @@ mod test {
     fn the_config_is_the_last_resort() {
         let (mut roster, wanted) = Roster::new(list("a:1"), list("b:1"));
         let said = list("b:1");
-        roster.follow(Some(&said), 5_000);
-        roster.follow(None, 5_000 + LAST_RESORT_MS - 1);
+        roster.follow(Some(&said), &[], 5_000);
+        roster.follow(None, &[], 5_000 + LAST_RESORT_MS - 1);
         assert_eq!(*wanted.borrow(), list("b:1"));
-        roster.follow(None, 5_000 + LAST_RESORT_MS);
+        roster.follow(None, &[], 5_000 + LAST_RESORT_MS);
         assert_eq!(*wanted.borrow(), list("b:1 a:1"));
         // A leader came back and says the same as ever.
-        assert_eq!(roster.follow(Some(&said), 90_000), Some(said.clone()));
+        assert_eq!(roster.follow(Some(&said), &[], 90_000), Some(said.clone()));
         assert_eq!(*wanted.borrow(), said);
+    }
+
+    #[test]
+    fn a_host_that_was_away_finds_a_leader_that_only_followers_know() {
+        let (mut roster, wanted) = Roster::new(list("a:1 b:1"), Vec::new());
+        let said = list("a:1 b:1");
+        roster.follow(Some(&said), &[], 1_000);
+        let (stale, fresh) = (list("a:1 b:1"), list("b:1 c:1"));
+        let others = [stale.as_slice(), fresh.as_slice()];
+        roster.follow(None, &others, 1_000 + STRAY_MS - 1);
+        assert_eq!(*wanted.borrow(), said, "an election is no reason");
+        assert_eq!(roster.follow(None, &others, 1_000 + STRAY_MS), None);
+        assert_eq!(*wanted.borrow(), list("a:1 b:1 c:1"), "more, nobody less");
+        let nonsense = list("nonsense");
+        roster.follow(None, &[&nonsense], 20_000);
+        assert_eq!(*wanted.borrow(), list("a:1 b:1 c:1"));
+        assert_eq!(
+            roster.follow(Some(&fresh), &[], 21_000),
+            Some(fresh.clone())
+        );
+        assert_eq!(*wanted.borrow(), fresh);
     }
 }

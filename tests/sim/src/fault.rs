@@ -21,6 +21,7 @@ enum Kind {
     Pause,
     ClockJump,
     Transfer,
+    Members,
     DiskFails,
     DiskFull,
     Rot,
@@ -43,6 +44,7 @@ fn kinds(faults: &Faults) -> Vec<Kind> {
         (faults.pauses, Kind::Pause),
         (faults.clock_jumps, Kind::ClockJump),
         (faults.transfers, Kind::Transfer),
+        (faults.membership, Kind::Members),
         (faults.failing_disks, Kind::DiskFails),
         (faults.full_disks, Kind::DiskFull),
         (faults.rot, Kind::Rot),
@@ -80,6 +82,7 @@ impl World {
             Kind::Pause => self.pause_controller(at),
             Kind::ClockJump => self.clock_jump(at),
             Kind::Transfer => self.transfer(at),
+            Kind::Members => self.change_members(),
             Kind::DiskFails => {
                 self.mark("fault: a sync fails", at as u64);
                 self.controllers[at].disk.bytes.fail_next_sync();
@@ -190,7 +193,9 @@ impl World {
         let wrong = |c: &&Controller| c.clock.wall_offset_ms.abs() > 500;
         let already = self.controllers.iter().filter(wrong).count();
         let right_again = self.controllers[at].clock.wall_offset_ms.abs() > 500;
-        if !right_again && (already + 1) * 2 >= self.scenario.controllers {
+        // With members that come and go, one of three is the most.
+        let few = self.scenario.faults.membership && already > 0;
+        if !right_again && (few || (already + 1) * 2 >= self.scenario.controllers) {
             // A majority's clocks are what time is.
             return;
         }

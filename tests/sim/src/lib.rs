@@ -20,6 +20,7 @@ pub mod disk;
 pub mod fault;
 pub mod judge;
 pub mod marks;
+pub mod membership;
 pub mod network;
 pub mod pause;
 pub mod queue;

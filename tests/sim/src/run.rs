@@ -1,6 +1,6 @@
 //! One seed from beginning to end: trouble, then (in repairable plays) calm, then judgement.
 
-use nube_state::{Instance, InstanceState, State};
+use nube_state::{Instance, InstanceState, State, member};
 
 use crate::judge::{fail, hold};
 use crate::marks::Marks;
@@ -85,6 +85,10 @@ fn converge(world: &mut World) -> u64 {
         world.run_for(STEP_MS);
     }
     let took_ms = world.now_ms - begun_ms;
+    let newest = world.scenario.controllers as u64;
+    if world.controllers.iter().any(|c| c.id > newest && !c.over) {
+        world.judge.marks.hit("a newcomer became a voter");
+    }
     let effects = world.effects();
     world.note("settled", took_ms, effects);
     for i in world.judge.reference.state().instances.iter() {
@@ -111,6 +115,7 @@ fn converge(world: &mut World) -> u64 {
 fn judge(world: &mut World) {
     let judge = &mut world.judge;
     judge.calls.judge(&judge.reference);
+    judge.registers.judge();
     judge.watch.judge(&judge.reference);
     judge.reference.judge_laws();
     judge.reference.judge_bill();
@@ -128,7 +133,15 @@ impl World {
         let Some(leader) = self.leader() else {
             return Some("nobody leads".to_owned());
         };
-        let commit = self.controllers[leader].status()?.commit;
+        let status = self.controllers[leader].status()?;
+        let commit = status.commit;
+        for known in member::present(&self.controllers[leader].state) {
+            let voter = |m: &nube_consensus::Member| m.id == known.id && m.voter;
+            // One whose answer was lost has a number and no machine.
+            if self.place_of(known.id).is_some() && !status.members.iter().any(voter) {
+                return Some(format!("member {} has no vote yet", known.id));
+            }
+        }
         for controller in self.controllers.iter().filter(|c| !c.over) {
             let Some(status) = controller.status() else {
                 return Some(format!("member {} is down", controller.id));

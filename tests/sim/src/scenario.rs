@@ -149,6 +149,8 @@ impl Faults {
             ..Self::default()
         };
         let (loss, twice, late) = (kind(), kind(), kind());
+        // A rotten member may be lost: whoever removes sound ones as well has no majority left.
+        faults.membership &= !faults.rot;
         let mut up_to = |on: bool, most: u32| if on { random.random_range(1..=most) } else { 0 };
         faults.loss_permille = up_to(loss, 200);
         faults.twice_permille = up_to(twice, 100);

@@ -8,6 +8,7 @@ use nube_agent::driver::GuestEnded;
 use nube_consensus::{Outgoing, SnapshotMeta};
 use nube_controller::secret::Secret;
 use nube_proto::agent::v1::{AgentMessage, ControllerMessage};
+use nube_state::Quota;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
@@ -16,6 +17,7 @@ use crate::agent::process::Step;
 use crate::client::{Call, Client, Reply};
 use crate::controller::Controller;
 use crate::controller::calls::{Forward, Forwarded};
+use crate::controller::leader::PROJECT;
 use crate::judge::Judge;
 use crate::network::Network;
 use crate::pause::{Machine, Waiting};
@@ -148,6 +150,7 @@ pub struct World {
     pub(crate) tickets: u64,
     pub(crate) tasks: u64,
     pub(crate) sessions: u64,
+    pub(crate) newcomers: u64,
     /// Guests whose power button was pressed and that have not ended yet.
     pub(crate) ends_due: u64,
     pub(crate) secret: Secret,
@@ -175,12 +178,19 @@ impl World {
             tickets: 0,
             tasks: 0,
             sessions: 0,
+            newcomers: 0,
             ends_due: 0,
             secret: Secret::new([7; 32]),
             judge: Judge::default(),
             trace: Trace::new(tell),
             scenario,
         };
+        let first = world.judge.registers.stamp();
+        let unlimited = Some(Quota::UNLIMITED.instances);
+        world
+            .judge
+            .registers
+            .wrote((0, first), PROJECT, unlimited, true);
         world.form();
         world.form_hosts();
         for client in 0..world.scenario.clients {

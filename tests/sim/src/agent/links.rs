@@ -6,6 +6,7 @@ use nube_controller::agents::talk::{Input, Talk};
 use nube_proto::agent::v1::{AgentMessage, ControllerMessage, Hello, agent_message};
 use rand::Rng;
 
+use crate::controller::Controller;
 use crate::network::HOST;
 use crate::world::{Event, World};
 
@@ -31,12 +32,6 @@ pub struct Session {
     down_ms: u64,
     /// The network lost something: nothing passes any more.
     broken: bool,
-}
-
-/// `controller-3:7400` is member 3.
-fn member_of(address: &str) -> Option<u64> {
-    let name = address.strip_prefix("controller-")?;
-    name.split(':').next()?.parse().ok()
 }
 
 impl World {
@@ -88,7 +83,7 @@ impl World {
         let Some(address) = process.links.get(&link).map(|l| l.controller.clone()) else {
             return;
         };
-        let member = member_of(&address).unwrap_or_default();
+        let member = self.member_of(&address).unwrap_or_default();
         let (node, agent_epoch) = (known.node, process.agent_epoch);
         let reachable = |world: &Self, at: usize| {
             let there = &world.controllers[at];
@@ -208,10 +203,15 @@ impl World {
         }
     }
 
+    fn member_of(&self, address: &str) -> Option<u64> {
+        let of = |controller: &&Controller| controller.address == address;
+        self.controllers.iter().find(of).map(|c| c.id)
+    }
+
     fn session_of(&self, agent: usize, link: usize) -> Option<(usize, u64)> {
         let process = self.agents[agent].process.as_ref()?;
         let link = process.links.get(&link)?;
-        let at = self.place_of(member_of(&link.controller)?)?;
+        let at = self.place_of(self.member_of(&link.controller)?)?;
         Some((at, link.session?))
     }
 

@@ -4,7 +4,7 @@
 pub mod ops;
 pub mod watch;
 
-use nube_state::{Outcome, Request};
+use nube_state::{Outcome, Quota, Request};
 use nube_types::{InstanceId, ProjectId, RequestId};
 use rand::Rng;
 
@@ -40,6 +40,8 @@ pub struct Known {
 struct Pending {
     call: Call,
     began_ms: u64,
+    /// For the judge of registers.
+    stamp: u64,
     maybe: bool,
 }
 
@@ -133,6 +135,7 @@ impl World {
         client.call = Some(Pending {
             call,
             began_ms: self.now_ms,
+            stamp: self.judge.registers.stamp(),
             maybe: false,
         });
         self.note("call", at as u64, client_number(&self.clients[at]));
@@ -164,6 +167,7 @@ impl World {
         if maybe {
             self.judge.calls.unknown += 1;
             self.judge.marks.hit("a mutation had an unknown outcome");
+            self.note_limit(at, None);
         }
         self.next(at);
     }
@@ -191,10 +195,16 @@ impl World {
             Answer::Unavailable | Answer::Unknown => return,
             Answer::Read(revision, value) => {
                 self.judge.calls.read(span, revision);
+                if let Value::Quota(project, limit) = value {
+                    let who = self.asking(at);
+                    self.judge.registers.read(who, project, limit);
+                }
                 self.clients[at].known.learn(&value);
             }
             // An earlier attempt may still take effect, or has.
-            Answer::Refused | Answer::Done(_, Outcome::Refused(_)) if maybe => {}
+            Answer::Refused | Answer::Done(_, Outcome::Refused(_)) if maybe => {
+                self.note_limit(at, None);
+            }
             Answer::Refused => self.judge.calls.refused(call.request()),
             Answer::Done(_, Outcome::Refused(refusal)) => {
                 if refusal == nube_state::Refusal::RequestIdReused {
@@ -207,11 +217,35 @@ impl World {
             }
             Answer::Done(_, outcome) => {
                 self.clients[at].known.made(&call.op, &outcome);
+                self.note_limit(at, Some(&outcome));
                 self.judge.calls.wrote(span, call.request(), outcome);
             }
         }
         self.note("answered", at as u64, reply.number);
         self.next(at);
+    }
+
+    fn asking(&self, at: usize) -> (u64, u64) {
+        let stamp = self.clients[at].call.as_ref().map_or(0, |call| call.stamp);
+        (at as u64, stamp)
+    }
+
+    /// A limit was set or its project came or went; without an outcome: perhaps.
+    fn note_limit(&mut self, at: usize, outcome: Option<&Outcome>) {
+        let Some(op) = self.clients[at].call.as_ref().map(|p| p.call.op.clone()) else {
+            return;
+        };
+        let (project, limit) = match (op, outcome) {
+            (Op::SetQuota { project, instances }, _) => (project, Some(instances)),
+            (Op::DeleteProject { project }, _) => (project, None),
+            (Op::CreateProject { .. }, Some(Outcome::Project(project))) => {
+                (*project, Some(Quota::DEFAULT.instances))
+            }
+            _ => return,
+        };
+        let who = self.asking(at);
+        let done = outcome.is_some();
+        self.judge.registers.wrote(who, project, limit, done);
     }
 
     /// Calls that are not answered yet.

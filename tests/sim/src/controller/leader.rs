@@ -72,7 +72,7 @@ impl World {
         self.propose_as(at, Waiter::Nobody, command);
     }
 
-    fn propose_as(&mut self, at: usize, waiter: Waiter, command: Command) {
+    pub(crate) fn propose_as(&mut self, at: usize, waiter: Waiter, command: Command) {
         let actor = format!("controller/{}", self.controllers[at].id);
         let envelope = Envelope {
             request: None,

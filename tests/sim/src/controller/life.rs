@@ -175,6 +175,10 @@ impl World {
 
 /// The state that a local snapshot holds.
 fn from_snapshot(controller: &Controller, meta: &SnapshotMeta) -> State {
+    if meta.index == 0 {
+        // It waits to be joined.
+        return State::default();
+    }
     let body = controller.disk.load(meta);
     let body = body.unwrap_or_else(|error| fail("B1", format!("{meta:?}: {error}")));
     // The first one of a new cell has no body.

@@ -44,6 +44,8 @@ pub enum Waiter {
     Session(u64),
     /// A host's session, with a question whether this member still leads.
     Confirm(u64),
+    /// A newcomer, by its address.
+    Joined(String),
     /// The fence of a host, proposed by the leader's loop.
     Fence(NodeId),
     /// Nobody: the next look is the retry.
@@ -54,6 +56,8 @@ pub enum Waiter {
 pub struct Controller {
     /// Its member number.
     pub id: u64,
+    /// Where agents find it.
+    pub address: String,
     /// Number of its process.
     pub life: u64,
     /// Absent while it is down.
@@ -105,6 +109,7 @@ impl Controller {
         let (recorder, history) = nube_controller::watch::channel(&State::default());
         Self {
             id,
+            address: format!("controller-{id}:7400"),
             life: 0,
             core: None,
             over: false,

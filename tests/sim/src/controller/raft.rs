@@ -48,6 +48,12 @@ impl World {
             return;
         };
         let (life, id) = (self.controllers[at].life, self.controllers[at].id);
+        let (Event::Peer { from, .. } | Event::PeerSnapshot { from, .. }) = &event else {
+            return;
+        };
+        if self.refused_as_removed(at, *from) {
+            return;
+        }
         match event {
             Event::Peer { from, bytes, .. } => {
                 self.note("message", id, bytes.len() as u64);
@@ -135,6 +141,7 @@ impl World {
         }
         self.answer(at);
         self.look_at_sessions(at);
+        self.retire_if_removed(at);
     }
 
     fn perform(&mut self, at: usize, output: Output) {
@@ -345,6 +352,7 @@ impl World {
             }
             Waiter::Session(number) => self.session_committed(at, number, outcome),
             Waiter::Fence(node) => self.fence_settled(at, node),
+            Waiter::Joined(address) => self.joined(address, &outcome),
             Waiter::Confirm(_) | Waiter::Nobody => {}
         }
     }
@@ -359,7 +367,7 @@ impl World {
             // Lost on the way it may still take effect, but not in this term.
             Waiter::Fence(_) if *error == ProposeError::UnknownOutcome => {}
             Waiter::Fence(node) => self.fence_settled(at, node),
-            Waiter::Confirm(_) | Waiter::Nobody => {}
+            Waiter::Joined(_) | Waiter::Confirm(_) | Waiter::Nobody => {}
         }
     }
 

@@ -6,6 +6,7 @@
 
 pub mod calls;
 pub mod reference;
+pub mod registers;
 pub mod terms;
 pub mod watch;
 
@@ -42,6 +43,8 @@ pub struct Judge {
     pub reference: reference::Reference,
     /// What clients saw (A1, A2, A3).
     pub calls: calls::Calls,
+    /// What clients saw of limits (A2).
+    pub registers: registers::Registers,
     /// What watchers saw (A9).
     pub watch: watch::Watchers,
     /// What a good run sometimes does.

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use nube_controller::watch::{Shown, show};
 use nube_proto::v1;
 use nube_state::{
-    Change, Command, Envelope, Outcome, Request, State, codec, invariant, request, watched,
+    Change, Command, Envelope, Outcome, Request, State, codec, invariant, project, request, watched,
 };
 use nube_types::{ProjectId, RequestId, TimestampMs};
 use prost::Message;
@@ -148,6 +148,7 @@ impl Reference {
                 )
             });
         }
+        self.judge_quota(index, &envelope.command, &outcome);
         let changes = self.state.take_changes();
         let seen = visible(&self.state, index, &changes);
         if !seen.is_empty() {
@@ -177,6 +178,24 @@ impl Reference {
         };
         if index.is_multiple_of(every) {
             self.judge_laws();
+        }
+    }
+
+    /// C2: what was let in is within the owner's quota. A limit may be lowered below what is there.
+    fn judge_quota(&self, index: u64, command: &Command, outcome: &Outcome) {
+        let (Command::LaunchInstances(launch), Outcome::Instances(_)) = (command, outcome) else {
+            return;
+        };
+        let Some(size) = self.state.instance_types.get(&launch.instance_type) else {
+            return;
+        };
+        let rows = project::quota_rows(&self.state, launch.project, size, 0);
+        if let Some(row) = rows.iter().find(|row| row.used > row.limit) {
+            let (resource, used, limit) = (row.resource, row.used, row.limit);
+            fail(
+                "C2",
+                format!("{used} {resource} of {limit} after a launch at {index}"),
+            );
         }
     }
 
