@@ -27,13 +27,16 @@ impl Process {
         })
     }
 
-    /// It still runs (a zombie does not).
+    /// It still runs. A zombie does not, once its last thread is gone: the first
+    /// thread of a killed process is one while others still hold its sockets.
     #[must_use]
     pub fn is_alive(&self) -> bool {
-        let zombie = fs::read_to_string(format!("/proc/{}/stat", self.pid)).is_ok_and(|stat| {
+        let dead = fs::read_to_string(format!("/proc/{}/stat", self.pid)).is_ok_and(|stat| {
             stat.rsplit_once(')')
                 .is_some_and(|(_, r)| r.starts_with(" Z"))
         });
+        let threads = fs::read_dir(format!("/proc/{}/task", self.pid));
+        let zombie = dead && threads.map_or(0, Iterator::count) <= 1;
         !zombie && Self::find(self.pid).is_ok_and(|now| now == *self)
     }
 
