@@ -279,10 +279,4 @@ mod test {
             Err(error) => assert!(error.to_string().contains("does not open"), "{error}"),
         }
     }
-
-    #[test]
-    #[ignore = "may hang where KVM does not work: for people, by hand"]
-    fn both_stages_of_the_probe() {
-        println!("{:?}", crate::host::accelerator::probe_child());
-    }
 }

@@ -36,7 +36,7 @@ impl Marks {
 pub const SOMETIMES: &[&str] = &[
     "a call was carried to the leader",
     "a call was repeated under its request id",
-    "a cut-off leader was asked to read",
+    "a deposed leader was asked to read",
     "a follower was restored by snapshot",
     "a lease ran out and its guest was ended",
     "a log waited for disk space",

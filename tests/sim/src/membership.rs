@@ -97,13 +97,9 @@ impl World {
     /// A member that knows that it was removed ends for good.
     pub(crate) fn retire_if_removed(&mut self, at: usize) {
         let controller = &self.controllers[at];
-        let Some(status) = controller.status() else {
-            return;
-        };
-        if member::is_removed(&controller.state, controller.id)
-            && !controller.state.members.is_empty()
-            && !status.is_member(controller.id)
-        {
+        let (state, id) = (&controller.state, controller.id);
+        let removed = !state.members.is_empty() && member::is_removed(state, id);
+        if removed && controller.status().is_some_and(|s| !s.is_member(id)) {
             self.retire(at);
         }
     }

@@ -157,10 +157,4 @@ impl Faults {
         faults.late_permille = up_to(late, 200);
         faults
     }
-
-    /// None at all.
-    #[must_use]
-    pub fn none() -> Self {
-        Self::default()
-    }
 }

@@ -143,6 +143,8 @@ pub struct World {
     pub(crate) controllers: Vec<Controller>,
     pub(crate) agents: Vec<Agent>,
     pub(crate) clients: Vec<Client>,
+    /// Where each watcher looked last.
+    pub(crate) watched_at: BTreeMap<usize, usize>,
     pub(crate) network: Network,
     /// For machines that stand still.
     pub(crate) waiting: BTreeMap<Machine, Waiting>,
@@ -173,6 +175,7 @@ impl World {
             controllers: Vec::new(),
             agents: Vec::new(),
             clients: Vec::new(),
+            watched_at: BTreeMap::new(),
             network: Network::default(),
             waiting: BTreeMap::new(),
             tickets: 0,

@@ -163,7 +163,7 @@ impl World {
         if pending.call.attempt < ATTEMPTS || (self.calm && pending.call.attempt < 100) {
             return self.launch_attempt(at);
         }
-        let maybe = pending.maybe && !crate::controller::calls::is_read(&pending.call.op);
+        let maybe = pending.maybe && !pending.call.op.is_read();
         if maybe {
             self.judge.calls.unknown += 1;
             self.judge.marks.hit("a mutation had an unknown outcome");

@@ -127,6 +127,12 @@ impl Op {
         hash
     }
 
+    /// It changes nothing.
+    #[must_use]
+    pub fn is_read(&self) -> bool {
+        matches!(self, Self::GetQuota { .. } | Self::List { .. })
+    }
+
     /// The answer, when it is a read.
     #[must_use]
     pub fn read(&self, state: &State) -> Option<Value> {

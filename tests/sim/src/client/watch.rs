@@ -40,10 +40,12 @@ impl World {
             moved = true;
         }
         self.judge.watch.reached(watcher, past.head);
+        let before = self.watched_at.insert(watcher, home);
         if moved {
-            self.judge
-                .marks
-                .hit("a watcher went on at another controller");
+            if before.is_some_and(|before| before != home) {
+                let mark = "a watcher went on at another controller";
+                self.judge.marks.hit(mark);
+            }
             self.note("watched", watcher as u64, past.head);
         }
     }

@@ -7,7 +7,7 @@ use nube_state::{Command, Envelope, Outcome, Refusal, Request, codec, request};
 use nube_types::TimestampMs;
 
 use super::Waiter;
-use crate::client::ops::{Made, Op};
+use crate::client::ops::Made;
 use crate::client::{Answer, Call, Reply};
 use crate::world::{Event, World};
 
@@ -76,16 +76,17 @@ impl World {
         self.controllers[at].tasks.insert(id, task);
         let life = self.controllers[at].life;
         self.after(DEADLINE_MS, Event::Task { at, life, task: id });
-        if !self.leader_is(at) {
-            self.judge.marks.hit("a cut-off leader was asked to read");
+        if self.is_deposed(at) {
+            self.judge.marks.hit("a deposed leader was asked to read");
         }
         self.read(at, Waiter::Task(id));
     }
 
-    fn leader_is(&self, at: usize) -> bool {
+    /// It believes to lead, and somebody else does.
+    fn is_deposed(&self, at: usize) -> bool {
         let status = self.controllers[at].status();
         let believes = status.is_some_and(|status| status.is_leader());
-        !believes || self.leader() == Some(at)
+        believes && self.leader().is_some_and(|leader| leader != at)
     }
 
     fn reply(&mut self, call: &Call, answer: Answer) {
@@ -306,10 +307,4 @@ fn envelope(at: TimestampMs, asked: Request, command: Command) -> Envelope {
         command,
         source: None,
     }
-}
-
-/// An op of a call that reads.
-#[must_use]
-pub fn is_read(op: &Op) -> bool {
-    matches!(op, Op::GetQuota { .. } | Op::List { .. })
 }

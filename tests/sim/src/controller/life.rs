@@ -64,7 +64,9 @@ impl World {
         };
         controller.life += 1;
         let snapshot = recovered.snapshot.clone();
-        controller.state = match from_store && controller.stored.index >= snapshot.index {
+        // A copy from before the snapshot is of no use.
+        let from_store = from_store && controller.stored.index >= snapshot.index;
+        controller.state = match from_store {
             true => controller.stored.clone(),
             false => from_snapshot(controller, &snapshot),
         };

@@ -82,8 +82,8 @@ impl Calls {
             let Some(index) = reference.effect(&write.request) else {
                 super::fail("A1", format!("acknowledged {:?} is lost", write.request.id));
             };
-            let first = reference.at(index).map(|(_, outcome)| outcome.clone());
-            hold("A3", first.as_ref() == Some(&write.outcome), || {
+            let first = reference.outcome(index);
+            hold("A3", first == Some(&write.outcome), || {
                 format!(
                     "{:?} answered {:?}, first {first:?}",
                     write.request.id, write.outcome

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use nube_controller::watch::{Shown, show};
 use nube_proto::v1;
 use nube_state::{
-    Change, Command, Envelope, Outcome, Request, State, codec, invariant, project, request, watched,
+    Change, Command, Outcome, Request, State, codec, invariant, project, request, watched,
 };
 use nube_types::{ProjectId, RequestId, TimestampMs};
 use prost::Message;
@@ -82,11 +82,10 @@ impl Reference {
         self.log.len()
     }
 
-    /// The envelope and the answer at an index.
+    /// The answer at an index.
     #[must_use]
-    pub fn at(&self, index: u64) -> Option<(Envelope, &Outcome)> {
-        let entry = self.log.get(&index)?;
-        Some((codec::decode_envelope(&entry.data).ok()?, &entry.outcome))
+    pub fn outcome(&self, index: u64) -> Option<&Outcome> {
+        self.log.get(&index).map(|entry| &entry.outcome)
     }
 
     /// The last applied index up to and including this one.

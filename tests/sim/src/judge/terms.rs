@@ -20,10 +20,4 @@ impl Terms {
             });
         }
     }
-
-    /// Terms that had a leader.
-    #[must_use]
-    pub fn count(&self) -> usize {
-        self.0.len()
-    }
 }
