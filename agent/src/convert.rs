@@ -6,7 +6,9 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use nube_proto::agent::v1::{DesiredInstance, InstanceSpec, Port};
-use nube_proto::v1::{Blob, DesiredState, DiskFormat as WireFormat, HostFailurePolicy, Image};
+use nube_proto::v1::{
+    Blob, Datasource, DesiredState, DiskFormat as WireFormat, HostFailurePolicy, Image,
+};
 use nube_types::limits::{
     CMDLINE_BYTES_MAX, IMAGE_FILE_BYTES_MAX, SSH_KEYS_PER_INSTANCE_MAX, USER_DATA_BYTES_MAX,
 };
@@ -90,6 +92,8 @@ fn guest(
     if host_key.len() > HOST_KEY_BYTES_MAX || !host_key.bytes().all(key_text) {
         return Err("the host key is too long or no text of a key".to_owned());
     }
+    let image_wire = spec.image.ok_or("no image was named")?;
+    let metadata_only = image_wire.datasource() == Datasource::Ec2;
     Ok(GuestSpec {
         instance,
         epoch,
@@ -97,12 +101,13 @@ fn guest(
         vcpus: spec.vcpus,
         memory_mib: spec.memory_mib,
         disk_mib: spec.disk_mib,
-        image: image(spec.image.ok_or("no image was named")?)?,
+        image: image(image_wire)?,
         port: port(spec.port.ok_or("no network port was named")?)?,
         authorized_keys: spec.authorized_keys,
         user_data: spec.user_data.to_vec(),
         ssh_host_private_key: spec.ssh_host_private_key,
         leased,
+        metadata_only,
     })
 }
 
@@ -184,10 +189,17 @@ fn port(port: Port) -> Result<PortSpec, String> {
             .ok()
             .filter(|mtu| *mtu >= 576)
             .ok_or("the port's MTU is out of range")?,
+        address_v6: (!port.ipv6_address.is_empty())
+            .then(|| port.ipv6_address.parse())
+            .transpose()
+            .map_err(|_| "the port's IPv6 address is none")?,
+        network_name: Name::new(&port.network_name)
+            .map_err(|e| format!("network_name: {e}"))?
+            .to_string(),
     })
 }
 
-fn mac(text: &str) -> Option<[u8; 6]> {
+pub(crate) fn mac(text: &str) -> Option<[u8; 6]> {
     let mut bytes = [0; 6];
     let mut parts = text.split(':');
     for byte in &mut bytes {

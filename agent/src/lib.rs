@@ -24,6 +24,7 @@ pub mod journal;
 pub mod lease;
 pub mod log;
 pub mod metrics;
+pub mod network;
 pub mod plan;
 pub mod reconciler;
 pub mod renew;

@@ -43,6 +43,8 @@ pub struct Events {
     pub obeyed_term: Gauge,
     /// Reports handed to the leader's session, repetitions too.
     pub reports_sent: Counter,
+    /// Totals of traffic and verdicts about targets handed to the leader.
+    pub network_reports_sent: Counter,
     /// Reports that a leader has committed.
     pub reports_acknowledged: Counter,
     /// 1 while a report waits for its acknowledgement.
@@ -89,6 +91,7 @@ impl Events {
             leader: Gauge::default(),
             obeyed_term: Gauge::default(),
             reports_sent: Counter::default(),
+            network_reports_sent: Counter::default(),
             reports_acknowledged: Counter::default(),
             reports_unacknowledged: Gauge::default(),
             heartbeats_sent: Counter::default(),
@@ -151,6 +154,11 @@ impl Events {
                 "nube_agent_reports_sent",
                 "Reports sent, repetitions too",
                 &self.reports_sent,
+            ),
+            (
+                "nube_agent_network_reports_sent",
+                "Reports of traffic and of target health sent",
+                &self.network_reports_sent,
             ),
             (
                 "nube_agent_reports_acknowledged",

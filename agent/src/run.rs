@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use nube_proto::agent::v1::Hello;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::config::{self, Config, DriverKind};
@@ -30,7 +30,7 @@ use crate::metrics;
 use crate::reconciler::Reconciler;
 use crate::renew;
 use crate::session::roster::{self, Roster};
-use crate::session::{HubTask, blobs::Controllers, link};
+use crate::session::{HubTask, Networking, blobs::Controllers, link};
 use crate::stream::Streams;
 use crate::tls::Tls;
 
@@ -114,6 +114,9 @@ async fn serve<D: Driver>(
     let (to_reconciler, for_reconciler) = mpsc::channel(EVENTS_QUEUED);
     let (to_hub, for_hub) = mpsc::channel(EVENTS_QUEUED);
     let (roster, wanted) = Roster::new(config.controllers.clone(), journal.controllers()?);
+    // Whoever makes networks takes the other ends.
+    let (desired, _networks) = watch::channel(None);
+    let (_tell, said) = mpsc::channel(EVENTS_QUEUED);
     let hub = HubTask::new(
         agent_epoch,
         obeyed_term,
@@ -121,6 +124,7 @@ async fn serve<D: Driver>(
         roster,
         view.clone(),
         to_reconciler,
+        Networking { desired, said },
         Clock::BootTime,
     );
     metrics::start(&config, view.clone());
@@ -266,5 +270,6 @@ fn hello(
         drivers: vec![driver.to_owned()],
         labels: config.labels.clone(),
         unknown_resources: Vec::new(),
+        overlay_address: String::new(),
     }
 }

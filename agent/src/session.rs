@@ -18,9 +18,10 @@ pub mod roster;
 pub mod rules;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
-use nube_proto::agent::v1::{AgentMessage, agent_message, controller_message};
+use nube_proto::agent::v1::{AgentMessage, DesiredNetworks, agent_message, controller_message};
 use tokio::sync::{mpsc, watch};
 
 use crate::host::clock::Clock;
@@ -44,6 +45,16 @@ pub enum LinkEvent {
     Down,
 }
 
+/// The ends of the talk about networks: what is wished, and what is told.
+#[derive(Debug)]
+pub struct Networking {
+    /// The newest list of the obeyed leader; nothing before the first one.
+    pub desired: watch::Sender<Option<Arc<DesiredNetworks>>>,
+    /// Traffic and verdicts for the leader. They come again by themselves: what
+    /// nobody leads to hear is lost.
+    pub said: mpsc::Receiver<agent_message::Message>,
+}
+
 /// Runs the hub: brings it its news and carries out what it says.
 pub struct HubTask {
     hub: Hub,
@@ -51,11 +62,13 @@ pub struct HubTask {
     journal: Journal,
     view: watch::Receiver<View>,
     reconciler: mpsc::Sender<Event>,
+    networks: Networking,
     clock: Clock,
 }
 
 impl HubTask {
     /// Starts with nobody to obey.
+    #[allow(clippy::too_many_arguments)]
     pub fn new(
         agent_epoch: u64,
         obeyed_term: u64,
@@ -63,6 +76,7 @@ impl HubTask {
         roster: Roster,
         view: watch::Receiver<View>,
         reconciler: mpsc::Sender<Event>,
+        networks: Networking,
         clock: Clock,
     ) -> Self {
         let seen = view.borrow().clone();
@@ -72,6 +86,7 @@ impl HubTask {
             journal,
             view,
             reconciler,
+            networks,
             clock,
         }
     }
@@ -86,6 +101,12 @@ impl HubTask {
                     Some(event) => Some(event),
                     None => return,
                 },
+                Some(said) = self.networks.said.recv() => {
+                    for output in self.hub.handle(self.clock.now_ms(), HubInput::Tell(said)) {
+                        self.carry_out(output).await;
+                    }
+                    None
+                }
                 changed = self.view.changed() => match changed {
                     Ok(()) => {
                         self.view.mark_changed();
@@ -147,6 +168,10 @@ impl HubTask {
                 };
                 self.tell(event).await;
             }
+            HubOutput::Networks(networks) => {
+                // Only the newest counts; nobody listens where guests are simulated.
+                let _ = self.networks.desired.send(Some(networks));
+            }
             HubOutput::Lease(held) => self.tell(Event::Lease(held)).await,
             HubOutput::Told(ids) => self.tell(Event::Told(ids)).await,
             HubOutput::NoteTerm(term) => {
@@ -168,6 +193,9 @@ impl HubTask {
     fn send(&self, link: LinkId, message: AgentMessage) {
         let counter = match &message.message {
             Some(agent_message::Message::Report(_)) => &metrics::events().reports_sent,
+            Some(agent_message::Message::Traffic(_) | agent_message::Message::Health(_)) => {
+                &metrics::events().network_reports_sent
+            }
             _ => &metrics::events().heartbeats_sent,
         };
         let up = self.links.get(&link);

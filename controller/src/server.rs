@@ -163,7 +163,7 @@ pub fn own_files(config: &Config) -> anyhow::Result<(Tls, Issuer, Secret)> {
         .with_context(|| format!("reading the CA from {ca} and {key}"))?
         .with_lifetime(config.certificate_life());
     let (own, key) = (config.certificate.display(), config.key.display());
-    let what = || format!("reading the own identity from {own} and {key}");
+    let what = || format!("reading the own identity from {own} and {key}, signed by {ca}");
     let tls = Tls::load(config).with_context(what)?;
     put_in_order(config, &tls, &issuer).with_context(what)?;
     Ok((tls, issuer, Secret::load(&config.cluster_secret)?))

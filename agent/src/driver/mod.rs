@@ -9,7 +9,7 @@ pub mod qemu;
 pub mod simulated;
 
 use std::future::Future;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::pin::Pin;
 
@@ -48,6 +48,9 @@ pub struct GuestSpec {
     /// when this one is lost. Older records know only guests that may always.
     #[serde(default)]
     pub leased: bool,
+    /// The image looks at the metadata service alone: no seed is attached.
+    #[serde(default)]
+    pub metadata_only: bool,
 }
 
 /// Files of an image, by SHA-256 in lower-case hexadecimal.
@@ -104,6 +107,12 @@ pub struct PortSpec {
     pub mac: [u8; 6],
     /// Of the guest's interface.
     pub mtu: u16,
+    /// Its address of IPv6; older records know none.
+    #[serde(default)]
+    pub address_v6: Option<Ipv6Addr>,
+    /// Middle label of the guest's DNS name; unknown to older records.
+    #[serde(default)]
+    pub network_name: String,
 }
 
 /// One life of a machine process. Equal values mean the same life.

@@ -36,11 +36,14 @@ pub(crate) fn spec(id: InstanceId, epoch: u32) -> GuestSpec {
             gateway: Ipv4Addr::new(10, 0, 0, 1),
             mac: [2, 0, 0, 0, 0, 5],
             mtu: 1450,
+            address_v6: None,
+            network_name: String::new(),
         },
         authorized_keys: vec![],
         user_data: vec![],
         ssh_host_private_key: String::new(),
         leased: false,
+        metadata_only: false,
     }
 }
 

@@ -5,9 +5,10 @@
 //! cannot be sent is lost: reports and proofs of life come again by themselves.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use nube_proto::agent::v1::{
-    AgentMessage, Desired, Heartbeat, agent_message, controller_message::Message,
+    AgentMessage, Desired, DesiredNetworks, Heartbeat, agent_message, controller_message::Message,
 };
 use nube_types::InstanceId;
 use nube_types::limits::HEARTBEAT_MS;
@@ -34,6 +35,8 @@ pub enum HubInput<'a> {
     Said(LinkId, Message),
     /// What there is to tell has changed.
     View(&'a View),
+    /// To the obeyed leader, if there is one; nobody waits for it.
+    Tell(agent_message::Message),
     /// Time went on.
     Tick,
 }
@@ -50,6 +53,8 @@ pub enum HubOutput {
         /// How often this node had been fenced when the list was read.
         fence_epoch: u64,
     },
+    /// What the obeyed leader says of networks, for those who make them.
+    Networks(Arc<DesiredNetworks>),
     /// The obeyed leader granted a lease, for the reconciler.
     Lease(Held),
     /// The leader has committed that these were found dead.
@@ -65,6 +70,7 @@ pub enum HubOutput {
 pub struct Hub {
     leadership: Leadership,
     gate: RevisionGate,
+    networks_gate: RevisionGate,
     outbox: Outbox,
     links: BTreeMap<LinkId, Link>,
     leader: Option<LinkId>,
@@ -81,6 +87,8 @@ struct Link {
     /// The newest list from there. It counts only while this link leads, which
     /// may be decided later than the list arrives.
     desired: Option<Desired>,
+    /// As above, of networks.
+    networks: Option<DesiredNetworks>,
     /// Where it says the controllers are; counts on the same terms.
     controllers: Vec<String>,
     /// When the next proof of life is due.
@@ -95,6 +103,7 @@ impl Hub {
         Self {
             leadership: Leadership::new(obeyed_term),
             gate: RevisionGate::default(),
+            networks_gate: RevisionGate::default(),
             outbox: Outbox::new(agent_epoch),
             links: BTreeMap::new(),
             leader: None,
@@ -141,6 +150,10 @@ impl Hub {
             HubInput::LinkDown(link) => self.forget_link(link),
             HubInput::Said(link, message) => self.said(now_ms, link, message),
             HubInput::View(view) => self.view.clone_from(view),
+            HubInput::Tell(said) => {
+                let send = |link| HubOutput::Send(link, message(said));
+                self.outputs.extend(self.leader.map(send));
+            }
             HubInput::Tick => {}
         }
         self.elect(now_ms);
@@ -172,6 +185,8 @@ impl Hub {
             }
             Message::Desired(desired) if leads => self.obey(desired),
             Message::Desired(desired) => link.desired = Some(desired),
+            Message::Networks(networks) if leads => self.obey_networks(networks),
+            Message::Networks(networks) => link.networks = Some(networks),
             Message::ReportAck(ack) if leads => {
                 let told_dead = self.outbox.acked(ack.agent_epoch, ack.sequence);
                 if !told_dead.is_empty() {
@@ -208,6 +223,7 @@ impl Hub {
                     "obeying a lower term that stood unchallenged: a restored cluster"
                 );
                 self.gate.reset();
+                self.networks_gate.reset();
             }
         }
         if leader == self.leader {
@@ -221,12 +237,24 @@ impl Hub {
             return;
         };
         tracing::info!(link, term, "obeying a leader");
-        let waiting = self
-            .links
-            .get_mut(&link)
-            .and_then(|link| link.desired.take());
-        if let Some(desired) = waiting {
+        let Some(waiting) = self.links.get_mut(&link) else {
+            return;
+        };
+        let (desired, networks) = (waiting.desired.take(), waiting.networks.take());
+        if let Some(networks) = networks {
+            self.obey_networks(networks);
+        }
+        if let Some(desired) = desired {
             self.obey(desired);
+        }
+    }
+
+    fn obey_networks(&mut self, networks: DesiredNetworks) {
+        if self.networks_gate.passes(networks.revision) {
+            self.outputs.push(HubOutput::Networks(Arc::new(networks)));
+        } else {
+            let revision = networks.revision;
+            tracing::warn!(revision, "ignored an older list of networks");
         }
     }
 

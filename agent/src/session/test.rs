@@ -125,6 +125,10 @@ impl Rig {
             roster,
             seen,
             to_reconciler,
+            Networking {
+                desired: watch::channel(None).0,
+                said: mpsc::channel(1).1,
+            },
             Clock::Tokio(tokio::time::Instant::now()),
         );
         tokio::spawn(hub.run(for_hub));

@@ -105,6 +105,7 @@ pub fn request(client: &Client, args: Launch) -> Result<LaunchInstancesRequest> 
         accelerator: accelerator.to_owned(),
         if_revision: args.if_revision,
         on_host_failure: on_host_failure.into(),
+        ..LaunchInstancesRequest::default()
     })
 }
 

@@ -130,6 +130,7 @@ impl Flags {
             disk_mib: pick(self.disk_mib, |q| q.disk_mib)?,
             ssh_keys: pick(self.ssh_keys, |q| q.ssh_keys)?,
             images: pick(self.images, |q| q.images)?,
+            addresses: now.map_or(0, |q| q.addresses),
         })
     }
 }

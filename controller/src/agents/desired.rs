@@ -3,7 +3,7 @@
 
 use nube_proto::agent::v1::{Desired, DesiredInstance, InstanceSpec, Port};
 use nube_state::{DesiredState, Eviction, Instance, State};
-use nube_types::NodeId;
+use nube_types::{NodeId, net};
 
 use crate::api::convert;
 use crate::secret::{self, Secret};
@@ -80,6 +80,8 @@ fn spec(state: &State, secret: &Secret, instance: &Instance) -> Option<InstanceS
             gateway: network.gateway().to_string(),
             mac_address: convert::mac_text(instance.mac),
             mtu: MTU,
+            ipv6_address: net::address_v6(network.id, instance.address.into()).to_string(),
+            network_name: network.name().to_owned(),
         }),
         authorized_keys: instance.authorized_keys.clone(),
         user_data: user_data.unwrap_or_default().into(),

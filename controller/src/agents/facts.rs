@@ -1,6 +1,8 @@
 //! What an agent says, checked: greetings to facts, reports to commands. The
 //! node is the certificate's; every text and list is bounded.
 
+use std::net::Ipv4Addr;
+
 use nube_proto::agent::v1::{Hello, ObservedInstance, Report};
 use nube_proto::v1;
 use nube_state::command::{Observed, ReportInstances};
@@ -81,7 +83,20 @@ pub fn node(node: NodeId, hello: &Hello) -> Result<NodeFacts, Status> {
             .take(UNKNOWN_MAX)
             .map(|u| cut(u, 200))
             .collect(),
+        overlay_address: overlay_address(&hello.overlay_address)?,
     })
+}
+
+/// Others send packets there: a unicast address of IPv4, or none.
+fn overlay_address(text: &str) -> Result<Option<u32>, Status> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let address = text.parse::<Ipv4Addr>().ok();
+    let address = address.filter(|a| !a.is_multicast() && !a.is_broadcast() && !a.is_unspecified());
+    address
+        .map(|address| Some(address.to_bits()))
+        .ok_or_else(|| Status::invalid_argument("overlay_address: not a unicast IPv4 address"))
 }
 
 /// A report as a command.

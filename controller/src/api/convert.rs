@@ -75,6 +75,7 @@ pub fn instance(state: &State, instance: &state::Instance, sees_hosts: bool) -> 
         node_reachable: node.is_some_and(|node| node.reachable),
         zone: node.map(|node| node.facts.zone.clone()).unwrap_or_default(),
         on_host_failure: host_failure(instance.on_host_failure).into(),
+        ..v1::Instance::default()
     }
 }
 
@@ -148,6 +149,10 @@ pub fn image(image: &state::Image) -> v1::Image {
         state::DiskFormat::Raw => v1::DiskFormat::Raw,
         state::DiskFormat::Qcow2 => v1::DiskFormat::Qcow2,
     };
+    let datasource = match spec.datasource {
+        state::Datasource::Seed => v1::Datasource::Seed,
+        state::Datasource::Ec2 => v1::Datasource::Ec2,
+    };
     v1::Image {
         id: image.id.to_string(),
         project_id: spec.project.to_string(),
@@ -165,6 +170,7 @@ pub fn image(image: &state::Image) -> v1::Image {
         disk_mib_min: image.disk_min().0,
         created_at_ms: image.created_at.0,
         revision: image.revision,
+        datasource: datasource.into(),
     }
 }
 
@@ -238,6 +244,7 @@ fn quota(quota: &state::Quota) -> v1::Quota {
         disk_mib: quota.disk_mib,
         ssh_keys: quota.ssh_keys,
         images: quota.images,
+        addresses: quota.addresses_max(),
     }
 }
 
@@ -246,6 +253,8 @@ pub fn project(state: &State, project: &state::Project) -> v1::Project {
     let used = state.project_use(project.id);
     let keys = state::ssh_key::of_project(state, project.id).count();
     let images = state::image::of_project(state, project.id).count();
+    let held = state.addresses.iter();
+    let addresses = held.filter(|held| held.project == project.id).count();
     v1::Project {
         id: project.id.to_string(),
         name: project.name.to_string(),
@@ -257,6 +266,7 @@ pub fn project(state: &State, project: &state::Project) -> v1::Project {
             disk_mib: used.disk_mib,
             ssh_keys: keys as u64,
             images: images as u64,
+            addresses: addresses as u64,
         }),
         created_at_ms: project.created_at.0,
         revision: project.revision,

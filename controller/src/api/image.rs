@@ -5,7 +5,7 @@ use std::sync::Arc;
 use nube_proto::v1;
 use nube_proto::v1::image_service_server::ImageService;
 use nube_state::command::RegisterImage;
-use nube_state::{Blob, Command, DiskFormat, Kind, Outcome, image};
+use nube_state::{Blob, Command, Datasource, DiskFormat, Kind, Outcome, image};
 use nube_types::limits::{CMDLINE_BYTES_MAX, IMAGE_FILE_BYTES_MAX};
 use nube_types::{ImageId, Mib, Name, ProjectId};
 use tonic::{Request, Response, Status, Streaming};
@@ -105,6 +105,10 @@ impl Service {
             cmdline: field::printable("image.cmdline", &image.cmdline, CMDLINE_BYTES_MAX)?,
             memory_min: Mib(image.memory_mib_min.min(1 << 30)),
             disk_min: Mib(image.disk_mib_min.min(1 << 30)),
+            datasource: match image.datasource() {
+                v1::Datasource::Unspecified | v1::Datasource::Seed => Datasource::Seed,
+                v1::Datasource::Ec2 => Datasource::Ec2,
+            },
         })
     }
 }

@@ -290,6 +290,10 @@ fn command(cell: &Cell, wish: &Wish, placed: Placed) -> Command {
         if_revision: wish.if_revision,
         on_host_failure: wish.on_host_failure,
         needs: placement::needs(&wish.placement),
+        network: None,
+        subnet: None,
+        address: None,
+        security_groups: Vec::new(),
     })
 }
 

@@ -25,6 +25,7 @@ fn quota(quota: &v1::Quota) -> Quota {
         disk_mib: quota.disk_mib,
         ssh_keys: quota.ssh_keys,
         images: quota.images,
+        addresses: (quota.addresses != 0).then_some(quota.addresses),
     }
 }
 

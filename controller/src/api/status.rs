@@ -187,6 +187,8 @@ pub fn from_refusal(refusal: &Refusal) -> Status {
         Refusal::NotEmpty { .. } => plain(Code::FailedPrecondition, "NOT_EMPTY"),
         Refusal::RoleMissing { .. } => plain(Code::FailedPrecondition, "ROLE_MISSING"),
         Refusal::NoAddress => plain(Code::ResourceExhausted, "NO_ADDRESS"),
+        Refusal::AddressInUse { .. } => plain(Code::FailedPrecondition, "ADDRESS_IN_USE"),
+        Refusal::NoElasticAddress => plain(Code::ResourceExhausted, "NO_ELASTIC_ADDRESS"),
         Refusal::InUse { .. } => plain(Code::FailedPrecondition, "IN_USE"),
         Refusal::WrongState { .. } => plain(Code::FailedPrecondition, "WRONG_STATE"),
         // Ours to try again; a client sees it only when trying did not help.

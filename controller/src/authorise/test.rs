@@ -21,6 +21,7 @@ fn cell() -> State {
             cluster_id: [1; 16],
             project: DEFAULT,
             network: NetworkId(1),
+            network_prices: false,
         }),
         Command::CreateProject(CreateProject {
             id: OTHER,

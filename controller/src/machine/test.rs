@@ -53,6 +53,7 @@ fn init() -> Command {
         cluster_id: [7; 16],
         project: ProjectId(1),
         network: NetworkId(1),
+        network_prices: false,
     })
 }
 

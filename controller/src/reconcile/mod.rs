@@ -147,6 +147,7 @@ fn first_entry(cell: &Cell) -> InitCluster {
         cluster_id: cluster_id.expect("checked before the controller began to serve"),
         project: ProjectId(rand::random()),
         network: NetworkId(rand::random()),
+        network_prices: true,
     }
 }
 

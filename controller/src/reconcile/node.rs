@@ -82,12 +82,14 @@ mod test {
             drivers: vec![],
             labels: BTreeMap::new(),
             unknown: vec![],
+            overlay_address: None,
         };
         let (project, network) = (ProjectId(1), NetworkId(1));
         let init = InitCluster {
             cluster_id: [1; 16],
             project,
             network,
+            network_prices: false,
         };
         let mut state = State::default();
         for (index, command) in [Command::InitCluster(init), Command::RegisterNode(facts)]
@@ -151,6 +153,7 @@ mod test {
                 cluster_id: [1; 16],
                 project: ProjectId(1),
                 network: NetworkId(1),
+                network_prices: false,
             };
             crate::reconcile::round(&look, &mut |_, _| None, || first)
         };

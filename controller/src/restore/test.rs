@@ -29,6 +29,7 @@ fn facts(number: u64, name: &str) -> NodeFacts {
         drivers: vec![],
         labels: Labels::new(),
         unknown: vec![],
+        overlay_address: None,
     }
 }
 
@@ -37,6 +38,7 @@ fn state() -> State {
         cluster_id: OLD,
         project: ProjectId(1),
         network: NetworkId(1),
+        network_prices: false,
     };
     let commands = [
         Command::InitCluster(init),

@@ -75,6 +75,10 @@ fn run(state: &mut State, command: &Command) -> Result<Outcome, Refusal> {
         Command::CheckStateHash(command) => Ok(hash_check::check(state, command)),
         Command::FenceNode(command) => eviction::fence(state, command),
         Command::ReplaceInstance(command) => eviction::replace(state, command),
+        _ => Err(Refusal::Invalid {
+            field: "command".to_owned(),
+            rule: "not built yet".to_owned(),
+        }),
     }
 }
 

@@ -2,21 +2,25 @@
 //! append-only: a number is never reused, a new field is optional.
 
 use minicbor::{Decode, Encode};
+use nube_types::net::Ipv4Prefix;
 use nube_types::{
-    AccessKeyId, ImageId, InstanceId, Labels, Mib, Name, NetworkId, NodeId, PlacementEpoch,
-    PrincipalId, ProjectId, RequestId, SshKeyId, TimestampMs,
+    AccessKeyId, AddressId, ImageId, InstanceId, Labels, LoadBalancerId, Mib, Name, NetworkId,
+    NodeId, PlacementEpoch, PrincipalId, ProjectId, RequestId, SecurityGroupId, SecurityRuleId,
+    SshKeyId, SubnetId, TimestampMs,
 };
 
 use crate::eviction::{FenceNode, ReplaceInstance};
 use crate::hash_check::CheckStateHash;
-use crate::image::{Blob, DiskFormat};
+use crate::image::{Blob, Datasource, DiskFormat};
 use crate::instance::{HostFailurePolicy, InstanceStage, InstanceState};
 use crate::join_token::{CreateJoinToken, RedeemJoinToken};
+use crate::load_balancer::{HealthCheck, Listener};
 use crate::member::{RegisterMembers, RemoveMember};
 use crate::node::NodeFacts;
 use crate::placement::{Explanation, HostNeeds};
 use crate::principal::{AccessRole, PrincipalKind};
 use crate::project::Quota;
+use crate::security_group::SecurityRule;
 
 /// One log entry.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
@@ -139,6 +143,284 @@ pub enum Command {
     /// An instance of a fenced host begins anew on another one.
     #[n(27)]
     ReplaceInstance(#[n(0)] ReplaceInstance),
+    /// A private address space with its first subnet.
+    #[n(28)]
+    CreateNetwork(#[n(0)] CreateNetwork),
+    /// Whether a network has a way to the internet.
+    #[n(29)]
+    SetInternetGateway(#[n(0)] ProjectId, #[n(1)] NetworkId, #[n(2)] bool),
+    /// Refused while anything is in it.
+    #[n(30)]
+    DeleteNetwork(#[n(0)] ProjectId, #[n(1)] NetworkId),
+    /// A further range of a network.
+    #[n(31)]
+    CreateSubnet(#[n(0)] CreateSubnet),
+    /// Refused while an address of it is held.
+    #[n(32)]
+    DeleteSubnet(#[n(0)] ProjectId, #[n(1)] SubnetId),
+    /// A group that lets everything out and nothing in.
+    #[n(33)]
+    CreateSecurityGroup(#[n(0)] CreateSecurityGroup),
+    /// One more thing that is allowed.
+    #[n(34)]
+    AddSecurityRule(#[n(0)] AddSecurityRule),
+    /// One thing less.
+    #[n(35)]
+    RemoveSecurityRule(
+        #[n(0)] ProjectId,
+        #[n(1)] SecurityGroupId,
+        #[n(2)] SecurityRuleId,
+    ),
+    /// An instance carries these groups from now on; none: the default one.
+    #[n(36)]
+    SetInstanceSecurityGroups(
+        #[n(0)] ProjectId,
+        #[n(1)] InstanceId,
+        #[n(2)] Vec<SecurityGroupId>,
+    ),
+    /// Refused while instances carry it or rules name it.
+    #[n(37)]
+    DeleteSecurityGroup(#[n(0)] ProjectId, #[n(1)] SecurityGroupId),
+    /// A range for elastic addresses.
+    #[n(38)]
+    AddAddressPool(#[n(0)] Ipv4Prefix),
+    /// Refused while addresses of it are held.
+    #[n(39)]
+    RemoveAddressPool(#[n(0)] Ipv4Prefix),
+    /// A free address of any range; billed from here on.
+    #[n(40)]
+    AllocateAddress(#[n(0)] AllocateAddress),
+    /// The address points at this instance.
+    #[n(41)]
+    AssociateAddress(#[n(0)] AssociateAddress),
+    /// It points at nothing.
+    #[n(42)]
+    DisassociateAddress(#[n(0)] ProjectId, #[n(1)] AddressId),
+    /// Refused while it points at something; billed up to here.
+    #[n(43)]
+    ReleaseAddress(#[n(0)] ProjectId, #[n(1)] AddressId),
+    /// With its listeners.
+    #[n(44)]
+    CreateLoadBalancer(#[n(0)] CreateLoadBalancer),
+    /// A target gets no new connections, or gets them again.
+    #[n(45)]
+    SetTargetDraining(#[n(0)] SetTargetDraining),
+    /// Its elastic address points at nothing afterwards.
+    #[n(46)]
+    DeleteLoadBalancer(#[n(0)] ProjectId, #[n(1)] LoadBalancerId),
+    /// What a host's guests exchanged with the internet.
+    #[n(47)]
+    ReportTraffic(#[n(0)] ReportTraffic),
+    /// What a host says of its targets; those not listed have no verdict.
+    #[n(48)]
+    ReportTargetHealth(#[n(0)] ReportTargetHealth),
+}
+
+/// See [`Command::CreateNetwork`].
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct CreateNetwork {
+    /// Owner.
+    #[n(0)]
+    pub project: ProjectId,
+    /// Drawn by the proposer.
+    #[n(1)]
+    pub id: NetworkId,
+    /// Unique in the project.
+    #[n(2)]
+    pub name: Name,
+    /// Of the first subnet.
+    #[n(3)]
+    pub range: Ipv4Prefix,
+    /// Without an internet gateway.
+    #[n(4)]
+    pub isolated: bool,
+}
+
+/// See [`Command::CreateSubnet`].
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct CreateSubnet {
+    /// Owner.
+    #[n(0)]
+    pub project: ProjectId,
+    /// Where.
+    #[n(1)]
+    pub network: NetworkId,
+    /// Drawn by the proposer.
+    #[n(2)]
+    pub id: SubnetId,
+    /// Unique in the network.
+    #[n(3)]
+    pub name: Name,
+    /// Its range.
+    #[n(4)]
+    pub range: Ipv4Prefix,
+}
+
+/// See [`Command::CreateSecurityGroup`].
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct CreateSecurityGroup {
+    /// Owner.
+    #[n(0)]
+    pub project: ProjectId,
+    /// Drawn by the proposer.
+    #[n(1)]
+    pub id: SecurityGroupId,
+    /// Unique in the project.
+    #[n(2)]
+    pub name: Name,
+    /// Drawn by the proposer: for the rules that let all out, one for each family.
+    #[n(3)]
+    pub rules: (SecurityRuleId, SecurityRuleId),
+}
+
+/// See [`Command::AddSecurityRule`].
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct AddSecurityRule {
+    /// Owner.
+    #[n(0)]
+    pub project: ProjectId,
+    /// Where.
+    #[n(1)]
+    pub group: SecurityGroupId,
+    /// What is allowed.
+    #[n(2)]
+    pub rule: SecurityRule,
+}
+
+/// See [`Command::AllocateAddress`].
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct AllocateAddress {
+    /// Holder and payer.
+    #[n(0)]
+    pub project: ProjectId,
+    /// Drawn by the proposer.
+    #[n(1)]
+    pub id: AddressId,
+    /// Unique in the project.
+    #[n(2)]
+    pub name: Name,
+}
+
+/// See [`Command::AssociateAddress`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub struct AssociateAddress {
+    /// Holder.
+    #[n(0)]
+    pub project: ProjectId,
+    /// Which address.
+    #[n(1)]
+    pub address: AddressId,
+    /// What it shall point at.
+    #[n(2)]
+    pub instance: InstanceId,
+    /// Take it from where it is.
+    #[n(3)]
+    pub take: bool,
+}
+
+/// See [`Command::CreateLoadBalancer`].
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct CreateLoadBalancer {
+    /// Owner.
+    #[n(0)]
+    pub project: ProjectId,
+    /// Drawn by the proposer.
+    #[n(1)]
+    pub id: LoadBalancerId,
+    /// Unique in the project.
+    #[n(2)]
+    pub name: Name,
+    /// Where its targets are.
+    #[n(3)]
+    pub network: NetworkId,
+    /// 1 to 10.
+    #[n(4)]
+    pub listeners: Vec<Listener>,
+    /// At least one.
+    #[n(5)]
+    pub target_labels: Labels,
+    /// How targets are judged.
+    #[n(6)]
+    pub health_check: HealthCheck,
+    /// An address that points at nothing; absent: none.
+    #[n(7)]
+    pub elastic_address: Option<AddressId>,
+}
+
+/// See [`Command::SetTargetDraining`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub struct SetTargetDraining {
+    /// Owner.
+    #[n(0)]
+    pub project: ProjectId,
+    /// Of which load balancer.
+    #[n(1)]
+    pub load_balancer: LoadBalancerId,
+    /// Which target.
+    #[n(2)]
+    pub instance: InstanceId,
+    /// No new connections; otherwise again.
+    #[n(3)]
+    pub draining: bool,
+}
+
+/// See [`Command::ReportTraffic`].
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct ReportTraffic {
+    /// Who reports; only what is placed there counts.
+    #[n(0)]
+    pub node: NodeId,
+    /// Totals.
+    #[n(1)]
+    pub instances: Vec<InstanceTraffic>,
+}
+
+/// Totals of one placement of one instance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub struct InstanceTraffic {
+    /// Which.
+    #[n(0)]
+    pub instance: InstanceId,
+    /// Of which placement.
+    #[n(1)]
+    pub epoch: PlacementEpoch,
+    /// To the internet.
+    #[n(2)]
+    pub bytes_out: u64,
+    /// From the internet.
+    #[n(3)]
+    pub bytes_in: u64,
+}
+
+/// See [`Command::ReportTargetHealth`].
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct ReportTargetHealth {
+    /// Who reports; only what is placed there counts.
+    #[n(0)]
+    pub node: NodeId,
+    /// Verdicts.
+    #[n(1)]
+    pub targets: Vec<TargetVerdict>,
+}
+
+/// A host's verdict about one target.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct TargetVerdict {
+    /// Of which load balancer.
+    #[n(0)]
+    pub load_balancer: LoadBalancerId,
+    /// Which.
+    #[n(1)]
+    pub instance: InstanceId,
+    /// Of which placement.
+    #[n(2)]
+    pub epoch: PlacementEpoch,
+    /// It accepts connections.
+    #[n(3)]
+    pub healthy: bool,
+    /// For people.
+    #[n(4)]
+    pub reason: String,
 }
 
 /// See [`Command::CreateProject`].
@@ -235,6 +517,10 @@ pub struct InitCluster {
     /// Its network.
     #[n(2)]
     pub network: NetworkId,
+    /// The price book names addresses and traffic. Cells of the first version
+    /// began without.
+    #[cbor(n(3), skip_if = "crate::table::is_default")]
+    pub network_prices: bool,
 }
 
 /// See [`Command::Tick`].
@@ -324,6 +610,9 @@ pub struct RegisterImage {
     /// Smaller types are refused.
     #[n(13)]
     pub disk_min: Mib,
+    /// Where its guests look for what they are told.
+    #[cbor(n(14), skip_if = "crate::table::is_default")]
+    pub datasource: Datasource,
 }
 
 /// See [`Command::SetNodeReachable`].
@@ -373,6 +662,18 @@ pub struct LaunchInstances {
     /// What the owner asked of their hosts.
     #[cbor(n(9), skip_if = "crate::table::is_default")]
     pub needs: HostNeeds,
+    /// Where they get their ports; absent: the default network.
+    #[cbor(n(10), skip_if = "crate::table::is_default")]
+    pub network: Option<NetworkId>,
+    /// Absent: any subnet of the network.
+    #[cbor(n(11), skip_if = "crate::table::is_default")]
+    pub subnet: Option<SubnetId>,
+    /// IPv4 address of the only instance; absent: the next free one.
+    #[cbor(n(12), skip_if = "crate::table::is_default")]
+    pub address: Option<u32>,
+    /// None: the default group.
+    #[cbor(n(13), skip_if = "crate::table::is_default")]
+    pub security_groups: Vec<SecurityGroupId>,
 }
 
 /// One instance to create.

@@ -34,6 +34,19 @@ pub enum DiskFormat {
     Qcow2,
 }
 
+/// Where an image's guests look for their name, keys and user-data.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Encode, Decode)]
+#[cbor(index_only)]
+pub enum Datasource {
+    /// In a seed that the host attaches.
+    #[default]
+    #[n(0)]
+    Seed,
+    /// At EC2's metadata service alone.
+    #[n(1)]
+    Ec2,
+}
+
 /// One image.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct Image {

@@ -9,13 +9,16 @@ use std::net::Ipv4Addr;
 
 use minicbor::{Decode, Encode};
 use nube_types::limits::ADDRESS_QUARANTINE_MS;
-use nube_types::{NetworkId, ProjectId, TimestampMs};
+use nube_types::{Name, NetworkId, ProjectId, TimestampMs};
 
 use crate::outcome::Refusal;
 use crate::state::State;
 use crate::table::Record;
 
-/// One network with one subnet.
+/// What a project's first network, and a network's first subnet, are called.
+pub const DEFAULT: &str = "default";
+
+/// One network with its first subnet.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct Network {
     /// Its id.
@@ -36,6 +39,18 @@ pub struct Network {
     /// Where the search for a free address goes on.
     #[n(5)]
     pub next_offset: u32,
+    /// Unique in the project; absent: `default`, made with the project.
+    #[cbor(n(6), skip_if = "crate::table::is_default")]
+    pub name: Option<Name>,
+    /// It has no internet gateway.
+    #[cbor(n(7), skip_if = "crate::table::is_default")]
+    pub isolated: bool,
+    /// When it was made; 0: with its project.
+    #[cbor(n(8), skip_if = "crate::table::is_default")]
+    pub created_at: TimestampMs,
+    /// Log index of the last change; 0: none since it was made with its project.
+    #[cbor(n(9), skip_if = "crate::table::is_default")]
+    pub revision: u64,
 }
 
 impl Record for Network {
@@ -47,6 +62,12 @@ impl Record for Network {
 }
 
 impl Network {
+    /// What it is called.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.name.as_ref().map_or(DEFAULT, Name::as_str)
+    }
+
     /// The address that the host answers for.
     #[must_use]
     pub fn gateway(&self) -> Ipv4Addr {

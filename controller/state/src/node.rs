@@ -99,6 +99,9 @@ pub struct NodeFacts {
     /// Found there and explained by nothing.
     #[n(17)]
     pub unknown: Vec<String>,
+    /// IPv4 address that other hosts send networks' packets to; absent: none.
+    #[cbor(n(18), skip_if = "crate::table::is_default")]
+    pub overlay_address: Option<u32>,
 }
 
 /// One host.

@@ -5,7 +5,8 @@ use std::fmt;
 
 use minicbor::{Decode, Encode};
 use nube_types::{
-    AccessKeyId, ImageId, InstanceId, Name, NodeId, PrincipalId, ProjectId, SshKeyId, TimestampMs,
+    AccessKeyId, AddressId, ImageId, InstanceId, LoadBalancerId, Name, NetworkId, NodeId,
+    PrincipalId, ProjectId, SecurityGroupId, SshKeyId, SubnetId, TimestampMs,
 };
 
 use crate::join_token::Joined;
@@ -43,6 +44,21 @@ pub enum Outcome {
     /// A newcomer's identity.
     #[n(11)]
     Joined(#[n(0)] Joined),
+    /// The network.
+    #[n(12)]
+    Network(#[n(0)] NetworkId),
+    /// The subnet.
+    #[n(13)]
+    Subnet(#[n(0)] SubnetId),
+    /// The group.
+    #[n(14)]
+    SecurityGroup(#[n(0)] SecurityGroupId),
+    /// The address.
+    #[n(15)]
+    Address(#[n(0)] AddressId),
+    /// The load balancer.
+    #[n(16)]
+    LoadBalancer(#[n(0)] LoadBalancerId),
 }
 
 /// The kind of thing a refusal is about.
@@ -73,6 +89,27 @@ pub enum Kind {
     /// See `access_key.rs`.
     #[n(7)]
     AccessKey,
+    /// See `network.rs`.
+    #[n(8)]
+    Network,
+    /// See `subnet.rs`.
+    #[n(9)]
+    Subnet,
+    /// See `security_group.rs`.
+    #[n(10)]
+    SecurityGroup,
+    /// See `security_group.rs`.
+    #[n(11)]
+    SecurityRule,
+    /// See `address.rs`.
+    #[n(12)]
+    Address,
+    /// See `address.rs`.
+    #[n(13)]
+    AddressPool,
+    /// See `load_balancer.rs`.
+    #[n(14)]
+    LoadBalancer,
     /// See `member.rs`.
     #[n(20)]
     Member,
@@ -89,6 +126,13 @@ impl fmt::Display for Kind {
             Self::Project => "project",
             Self::Principal => "principal",
             Self::AccessKey => "access key",
+            Self::Network => "network",
+            Self::Subnet => "subnet",
+            Self::SecurityGroup => "security group",
+            Self::SecurityRule => "rule",
+            Self::Address => "address",
+            Self::AddressPool => "address pool",
+            Self::LoadBalancer => "load balancer",
             Self::Member => "member",
         })
     }
@@ -282,6 +326,21 @@ pub enum Refusal {
         #[n(1)]
         why: String,
     },
+    /// It points at something, or the target has one already.
+    #[n(23)]
+    #[error("address {address} {why}")]
+    AddressInUse {
+        /// Which, as `198.18.7.5`.
+        #[n(0)]
+        address: String,
+        /// What it points at, and what to do.
+        #[n(1)]
+        why: String,
+    },
+    /// No pool has a free elastic address.
+    #[n(24)]
+    #[error("the cell has no free elastic address; an operator can add a range")]
+    NoElasticAddress,
     /// The rest of the voters would have no quorum that answers.
     #[n(21)]
     #[error("{0}")]

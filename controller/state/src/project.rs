@@ -37,6 +37,10 @@ pub struct Quota {
     /// Registered images.
     #[n(5)]
     pub images: u64,
+    /// Elastic addresses. Absent, as in records of the first version: see
+    /// [`Quota::addresses_max`].
+    #[cbor(n(6), skip_if = "crate::table::is_default")]
+    pub addresses: Option<u64>,
 }
 
 impl Quota {
@@ -48,6 +52,7 @@ impl Quota {
         disk_mib: u64::MAX,
         ssh_keys: u64::MAX,
         images: u64::MAX,
+        addresses: None,
     };
     /// For a new project that names none: a small team.
     pub const DEFAULT: Self = Self {
@@ -57,7 +62,16 @@ impl Quota {
         disk_mib: 2 * 1024 * 1024,
         ssh_keys: 100,
         images: 50,
+        addresses: None,
     };
+
+    /// Where none is set: five, as in EC2, or no limit where nothing is limited.
+    #[must_use]
+    pub fn addresses_max(&self) -> u64 {
+        let unlimited = self.instances == u64::MAX;
+        self.addresses
+            .unwrap_or(if unlimited { u64::MAX } else { 5 })
+    }
 }
 
 /// One project.
@@ -255,6 +269,10 @@ pub(crate) fn create(state: &mut State, command: &CreateProject) -> Result<Outco
         base: u32::from(std::net::Ipv4Addr::new(10, 0, 0, 0)),
         prefix_length: 16,
         next_offset: 0,
+        name: None,
+        isolated: false,
+        created_at: TimestampMs(0),
+        revision: 0,
     });
     let project = Project {
         id: command.id,

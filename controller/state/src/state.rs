@@ -7,6 +7,7 @@ use nube_billing::{PriceBook, Transition, UsageInterval};
 use nube_types::{ImageId, InstanceId, Name, NetworkId, NodeId, ProjectId, RequestId, TimestampMs};
 
 use crate::access_key::AccessKey;
+use crate::address::{Address, AddressPool};
 use crate::command::InitCluster;
 use crate::event::{Event, Note};
 use crate::eviction::Eviction;
@@ -15,6 +16,7 @@ use crate::image::Image;
 use crate::instance::{Instance, InstanceState};
 use crate::instance_type::{self, InstanceType};
 use crate::join_token::JoinToken;
+use crate::load_balancer::{LoadBalancer, TargetHealth};
 use crate::member::Member;
 use crate::network::{Network, ReleasedAddress};
 use crate::node::{Node, NodeUse};
@@ -23,8 +25,11 @@ use crate::placement::Placement;
 use crate::principal::Principal;
 use crate::project::{self, Project, ProjectUse, Quota};
 use crate::request::RememberedRequest;
+use crate::security_group::SecurityGroup;
 use crate::ssh_key::SshKey;
+use crate::subnet::Subnet;
 use crate::table::{Change, Table};
+use crate::traffic::{TrafficCounter, TrafficUsage};
 
 /// Which cluster this is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
@@ -98,6 +103,22 @@ pub struct State {
     pub members: Table<Member>,
     /// See `eviction.rs`.
     pub evictions: Table<Eviction>,
+    /// See `subnet.rs`.
+    pub subnets: Table<Subnet>,
+    /// See `security_group.rs`.
+    pub security_groups: Table<SecurityGroup>,
+    /// See `address.rs`.
+    pub address_pools: Table<AddressPool>,
+    /// See `address.rs`.
+    pub addresses: Table<Address>,
+    /// See `load_balancer.rs`.
+    pub load_balancers: Table<LoadBalancer>,
+    /// See `load_balancer.rs`.
+    pub target_health: Table<TargetHealth>,
+    /// See `traffic.rs`.
+    pub traffic_counters: Table<TrafficCounter>,
+    /// See `traffic.rs`.
+    pub traffic_usage: Table<TrafficUsage>,
     /// Never stored, never hashed: rebuilt from the above.
     pub derived: Derived,
     /// Never stored, never hashed: this replica's own memory. See `hash_check.rs`.
@@ -137,6 +158,14 @@ impl Default for State {
             join_tokens: Table::default(),
             members: Table::default(),
             evictions: Table::default(),
+            subnets: Table::default(),
+            security_groups: Table::default(),
+            address_pools: Table::default(),
+            addresses: Table::default(),
+            load_balancers: Table::default(),
+            target_health: Table::default(),
+            traffic_counters: Table::default(),
+            traffic_usage: Table::default(),
             derived: Derived::default(),
             marks: Marks::default(),
         }
@@ -355,6 +384,14 @@ impl State {
         self.join_tokens.take_changes(&mut changes);
         self.members.take_changes(&mut changes);
         self.evictions.take_changes(&mut changes);
+        self.subnets.take_changes(&mut changes);
+        self.security_groups.take_changes(&mut changes);
+        self.address_pools.take_changes(&mut changes);
+        self.addresses.take_changes(&mut changes);
+        self.load_balancers.take_changes(&mut changes);
+        self.target_health.take_changes(&mut changes);
+        self.traffic_counters.take_changes(&mut changes);
+        self.traffic_usage.take_changes(&mut changes);
         changes
     }
 }
@@ -380,6 +417,10 @@ pub(crate) fn init(state: &mut State, command: &InitCluster) -> Result<Outcome, 
         base: u32::from(std::net::Ipv4Addr::new(10, 0, 0, 0)),
         prefix_length: 16,
         next_offset: 0,
+        name: None,
+        isolated: false,
+        created_at: TimestampMs(0),
+        revision: 0,
     });
     state.network_number_max = 1;
     let default = default_project(command.project, state.time, state.index);

@@ -65,7 +65,11 @@ id_key_bytes!(
     nube_types::NodeId,
     nube_types::NetworkId,
     nube_types::PrincipalId,
-    nube_types::AccessKeyId
+    nube_types::AccessKeyId,
+    nube_types::SubnetId,
+    nube_types::SecurityGroupId,
+    nube_types::AddressId,
+    nube_types::LoadBalancerId
 );
 
 impl KeyBytes for nube_types::RequestId {

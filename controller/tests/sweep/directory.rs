@@ -339,6 +339,7 @@ fn entry(cluster_id: [u8; 16], number: u64) -> Envelope {
             cluster_id,
             project,
             network,
+            network_prices: false,
         }),
         n if n % 5 == 0 => Command::Tick(Tick { seen: Vec::new() }),
         n => Command::ImportSshKey(ImportSshKey {

@@ -106,6 +106,26 @@ typed_id!(
     NetworkId, "net-"
 );
 typed_id!(
+    /// A range of addresses in a network.
+    SubnetId, "subnet-"
+);
+typed_id!(
+    /// A set of rules about the traffic of ports.
+    SecurityGroupId, "sg-"
+);
+typed_id!(
+    /// One rule of a security group.
+    SecurityRuleId, "sgr-"
+);
+typed_id!(
+    /// A public address that a project holds.
+    AddressId, "addr-"
+);
+typed_id!(
+    /// A load balancer.
+    LoadBalancerId, "lb-"
+);
+typed_id!(
     /// A person or program that acts.
     PrincipalId, "u-"
 );

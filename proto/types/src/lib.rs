@@ -10,12 +10,14 @@ pub mod id;
 pub mod label;
 pub mod limits;
 pub mod name;
+pub mod net;
 pub mod time;
 
 pub use amount::{Mib, Nanos};
 pub use id::{
-    AccessKeyId, ImageId, InstanceId, NetworkId, NodeId, ParseIdError, PlacementEpoch, PrincipalId,
-    ProjectId, RequestId, SshKeyId,
+    AccessKeyId, AddressId, ImageId, InstanceId, LoadBalancerId, NetworkId, NodeId, ParseIdError,
+    PlacementEpoch, PrincipalId, ProjectId, RequestId, SecurityGroupId, SecurityRuleId, SshKeyId,
+    SubnetId,
 };
 pub use label::Labels;
 pub use name::{InvalidName, Name};

@@ -66,6 +66,32 @@ pub const REQUEST_REMEMBERED_MS: u64 = 24 * 3600 * 1000;
 pub const DELETED_KEPT_MS: u64 = 3600 * 1000;
 /// An address is not handed out again before caches and leases forget it.
 pub const ADDRESS_QUARANTINE_MS: u64 = 60 * 1000;
+/// Networks of one project: each is a namespace, a device and rules on its hosts.
+pub const NETWORKS_PER_PROJECT_MAX: usize = 100;
+/// Ranges of one network: each adds a gateway and routes on every host.
+pub const SUBNETS_PER_NETWORK_MAX: usize = 16;
+/// Shorter prefixes would make a search for a free address long.
+pub const SUBNET_PREFIX_LENGTH_MIN: u8 = 16;
+/// Longer ones have no room beside the addresses that the cloud keeps (AWS).
+pub const SUBNET_PREFIX_LENGTH_MAX: u8 = 28;
+/// Ports of one network: every host of the network is told all of them.
+pub const PORTS_PER_NETWORK_MAX: usize = 16_384;
+/// Groups of one project.
+pub const SECURITY_GROUPS_PER_PROJECT_MAX: usize = 500;
+/// Rules of one group, both directions: each packet of a new flow passes them.
+pub const RULES_PER_SECURITY_GROUP_MAX: usize = 120;
+/// Groups of one instance (AWS: 5).
+pub const SECURITY_GROUPS_PER_INSTANCE_MAX: usize = 5;
+/// Ranges of public addresses of one cell.
+pub const ADDRESS_POOLS_MAX: usize = 100;
+/// Load balancers of one project.
+pub const LOAD_BALANCERS_PER_PROJECT_MAX: usize = 100;
+/// Listeners of one load balancer.
+pub const LISTENERS_PER_LOAD_BALANCER_MAX: usize = 10;
+/// Targets of one load balancer: all of them stand in one map of the packet filter.
+pub const TARGETS_PER_LOAD_BALANCER_MAX: usize = 256;
+/// How often a host reports what its guests sent and received.
+pub const TRAFFIC_REPORT_MS: u64 = 60 * 1000;
 /// How often the leader proposes a tick: the bill is exact to this.
 pub const TICK_MS: u64 = 1_000;
 /// How often proven node liveness is committed.

@@ -46,6 +46,7 @@ impl Cell {
             cluster_id: [7; 16],
             project: PROJECT,
             network: NETWORK,
+            network_prices: false,
         }))?;
         let widen = |network: &mut nube_state::Network| network.prefix_length = PREFIX_LENGTH;
         anyhow::ensure!(cell.state.networks.update(&NETWORK, widen), "no network");
@@ -129,6 +130,10 @@ impl Cell {
             if_revision: None,
             on_host_failure: nube_state::instance::HostFailurePolicy::Keep,
             needs: nube_state::placement::HostNeeds::default(),
+            network: None,
+            subnet: None,
+            address: None,
+            security_groups: Vec::new(),
         }))
     }
 
@@ -227,6 +232,7 @@ fn image() -> anyhow::Result<Command> {
         cmdline: "console=ttyS0".to_owned(),
         memory_min: Mib(64),
         disk_min: Mib(64),
+        datasource: nube_state::Datasource::Seed,
     }))
 }
 
@@ -250,6 +256,7 @@ fn facts(node: u64) -> anyhow::Result<NodeFacts> {
         drivers: vec!["qemu".to_owned()],
         labels: Labels::new(),
         unknown: Vec::new(),
+        overlay_address: None,
     })
 }
 

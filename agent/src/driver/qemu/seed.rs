@@ -170,11 +170,14 @@ mod test {
                 gateway: Ipv4Addr::new(10, 0, 0, 1),
                 mac: [2, 0, 0, 0, 0, 5],
                 mtu: 1450,
+                address_v6: None,
+                network_name: String::new(),
             },
             authorized_keys: vec!["ssh-ed25519 AAAA a\"b\nssh-rsa injected".to_owned()],
             user_data: b"#!/bin/sh\necho '\0'\n".to_vec(),
             ssh_host_private_key: "-----BEGIN\nabc\n-----END\n".to_owned(),
             leased: false,
+            metadata_only: false,
         }
     }
 

@@ -115,11 +115,14 @@ fn spec(number: u8, image: ImageSpec) -> GuestSpec {
             gateway: Ipv4Addr::new(10, 0, 0, 1),
             mac: [0x02, 0, 0, 0, 0, 10 + number],
             mtu: 1400,
+            address_v6: None,
+            network_name: String::new(),
         },
         authorized_keys: vec!["ssh-ed25519 AAAA,file=/etc/shadow".to_owned()],
         user_data: Vec::new(),
         ssh_host_private_key: "-----BEGIN OPENSSH PRIVATE KEY-----\n".to_owned(),
         leased: false,
+        metadata_only: false,
     }
 }
 

@@ -138,6 +138,8 @@ fn port(number: u8) -> PortSpec {
         gateway: Ipv4Addr::new(10, 0, 0, 1),
         mac: [2, 0, 0, 0, 0, number],
         mtu: 1400,
+        address_v6: None,
+        network_name: String::new(),
     }
 }
 

@@ -91,6 +91,24 @@ fn summary(object: &Object) -> (String, String, Tone) {
         Object::SshKey(one) => (one.name.clone(), one.algorithm.clone(), Tone::Plain),
         Object::Project(one) => (one.name.clone(), String::new(), Tone::Plain),
         Object::Principal(one) => (one.name.clone(), String::new(), Tone::Plain),
+        Object::Network(one) => (one.name.clone(), String::new(), Tone::Plain),
+        Object::Subnet(one) => (one.name.clone(), one.cidr.clone(), Tone::Plain),
+        Object::SecurityGroup(one) => {
+            let rules = format!("{} rules", one.rules.len());
+            (one.name.clone(), rules, Tone::Plain)
+        }
+        Object::Address(one) => {
+            let what = match one.target_name.as_str() {
+                "" => one.address.clone(),
+                target => format!("{} to {target}", one.address),
+            };
+            (one.name.clone(), what, Tone::Plain)
+        }
+        Object::LoadBalancer(one) => {
+            let healthy = one.targets.iter().filter(|t| t.state == "healthy").count();
+            let what = format!("{healthy} of {} targets healthy", one.targets.len());
+            (one.name.clone(), what, Tone::Plain)
+        }
         Object::AccessKey(one) => {
             let whose = format!("of {}", one.principal_name);
             (one.id.clone(), whose, Tone::Plain)
@@ -116,6 +134,11 @@ fn fields(object: &Object) -> Fields {
         Object::Principal(one) => json::value(one),
         Object::AccessKey(one) => json::value(one),
         Object::Event(one) => json::value(one),
+        Object::Network(one) => json::value(one),
+        Object::Subnet(one) => json::value(one),
+        Object::SecurityGroup(one) => json::value(one),
+        Object::Address(one) => json::value(one),
+        Object::LoadBalancer(one) => json::value(one),
     };
     match value {
         Ok(Json::Object(fields)) => fields,

@@ -89,6 +89,7 @@ impl Cloud {
             cluster_id: [1; 16],
             project: ProjectId(1),
             network: NetworkId(1),
+            network_prices: false,
         }));
         cloud
     }

@@ -48,6 +48,7 @@ fn facts(id: NodeId, zone: &str) -> NodeFacts {
         drivers: vec!["qemu".to_owned()],
         labels: Labels::new(),
         unknown: vec![],
+        overlay_address: None,
     }
 }
 
@@ -61,6 +62,7 @@ impl Cell {
             cluster_id: [1; 16],
             project: PROJECT,
             network: NetworkId(1),
+            network_prices: false,
         }));
         cell.done(Command::RegisterImage(RegisterImage {
             project: PROJECT,
@@ -80,6 +82,7 @@ impl Cell {
             cmdline: String::new(),
             memory_min: Mib(1),
             disk_min: Mib(1),
+            datasource: Datasource::Seed,
         }));
         cell.done(Command::RegisterNode(facts(LOST, "a")));
         cell.done(Command::RegisterNode(facts(OTHER, "b")));

@@ -226,5 +226,6 @@ fn record(
         user: image.spec.user.clone(),
         on_host_failure: command.on_host_failure,
         needs: command.needs.clone(),
+        security_groups: command.security_groups.clone(),
     }
 }

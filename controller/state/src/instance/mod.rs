@@ -20,8 +20,8 @@ pub mod wish;
 
 use minicbor::{Decode, Encode};
 use nube_types::{
-    ImageId, InstanceId, Labels, Mib, Name, NetworkId, NodeId, PlacementEpoch, ProjectId, SshKeyId,
-    TimestampMs,
+    ImageId, InstanceId, Labels, Mib, Name, NetworkId, NodeId, PlacementEpoch, ProjectId,
+    SecurityGroupId, SshKeyId, TimestampMs,
 };
 
 use crate::placement::HostNeeds;
@@ -240,6 +240,9 @@ pub struct Instance {
     /// What its owner asked of the host: asked again when it is replaced.
     #[cbor(n(33), skip_if = "crate::table::is_default")]
     pub needs: HostNeeds,
+    /// Rules of its port, in order of ids; none: the project's default group.
+    #[cbor(n(34), skip_if = "crate::table::is_default")]
+    pub security_groups: Vec<SecurityGroupId>,
 }
 
 impl Record for Instance {

@@ -155,6 +155,8 @@ impl World {
                         fence_epoch,
                     },
                 ),
+                // Simulated hosts have no networks.
+                HubOutput::Networks(_) => {}
                 HubOutput::Lease(held) => self.core(agent, Input::Lease(held)),
                 HubOutput::Told(ids) => self.core(agent, Input::Told(ids)),
                 HubOutput::NoteTerm(term) => self.agents[agent].host.leader_term = term,

@@ -9,7 +9,9 @@ use nube_state::command::{
     ChangeInstance, CreateProject, ImportSshKey, LaunchInstances, NewInstance, RegisterImage, Wish,
 };
 use nube_state::instance::HostFailurePolicy;
-use nube_state::{Blob, Command, DiskFormat, InstanceState, Outcome, Quota, State, project};
+use nube_state::{
+    Blob, Command, Datasource, DiskFormat, InstanceState, Outcome, Quota, State, project,
+};
 use nube_types::{ImageId, InstanceId, Labels, Mib, Name, NetworkId, ProjectId, SshKeyId};
 use rand::Rng;
 use rand::rngs::StdRng;
@@ -225,6 +227,7 @@ fn image(project: ProjectId, text: &str, random: &mut StdRng) -> Command {
         cmdline: String::new(),
         memory_min: Mib(64),
         disk_min: Mib(64),
+        datasource: Datasource::Seed,
     })
 }
 
@@ -295,6 +298,10 @@ fn launch(
             false => HostFailurePolicy::Keep,
         },
         needs: placement::needs(&request),
+        network: None,
+        subnet: None,
+        address: None,
+        security_groups: Vec::new(),
     });
     Made::Command(Box::new(command))
 }

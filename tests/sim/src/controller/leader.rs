@@ -216,5 +216,6 @@ fn first_entry() -> InitCluster {
         cluster_id: [1; 16],
         project: PROJECT,
         network: NetworkId(1),
+        network_prices: false,
     }
 }

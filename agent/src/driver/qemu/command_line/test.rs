@@ -38,11 +38,14 @@ fn spec() -> GuestSpec {
             gateway: Ipv4Addr::new(10, 0, 0, 1),
             mac: [0x02, 0, 0, 0, 0, 5],
             mtu: 1450,
+            address_v6: None,
+            network_name: String::new(),
         },
         authorized_keys: vec![format!("ssh-ed25519 AAAA {HOSTILE}")],
         user_data: HOSTILE.as_bytes().to_vec(),
         ssh_host_private_key: format!("key {HOSTILE}"),
         leased: false,
+        metadata_only: false,
     }
 }
 
