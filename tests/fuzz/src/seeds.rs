@@ -88,6 +88,8 @@ fn wish() -> agent::v1::DesiredInstance {
         gateway: "10.0.0.1".to_owned(),
         mac_address: "02:00:00:00:00:05".to_owned(),
         mtu: 1_500,
+        ipv6_address: "fd12:3456:789a::a00:5".to_owned(),
+        network_name: "default".to_owned(),
     };
     let spec = agent::v1::InstanceSpec {
         hostname: "web".to_owned(),
