@@ -235,6 +235,7 @@ mod test {
                 disk_mib: 102_400,
                 ssh_keys: 100,
                 images: UNLIMITED,
+                addresses: 0,
             }),
             used: Some(Quota {
                 instances: 10,
@@ -243,6 +244,7 @@ mod test {
                 disk_mib: 110_592,
                 ssh_keys: 2,
                 images: 1,
+                addresses: 0,
             }),
             created_at_ms: 1_790_000_000_000,
             revision: 42,
@@ -259,6 +261,7 @@ mod test {
             disk_mib: UNLIMITED,
             ssh_keys: UNLIMITED,
             images: UNLIMITED,
+            addresses: 0,
         });
         let all = [free.clone(), sample("web")];
         let text = table(Look::default(), &all) + "\n" + &details(Look::default(), &all[1]);
