@@ -250,6 +250,8 @@ mod test {
                     gateway: "10.0.0.1".to_owned(),
                     mac_address: "02:00:00:00:00:05".to_owned(),
                     mtu: 1450,
+                    ipv6_address: "fd12:3456:789a::a00:5".to_owned(),
+                    network_name: "default".to_owned(),
                 }),
                 ..Default::default()
             }),
