@@ -138,7 +138,7 @@ pub fn find_line<'a>(
 ) -> Option<RatedLine> {
     let own = intervals
         .into_iter()
-        .filter(|interval| interval.instance == id.instance);
+        .filter(|interval| interval.subject == id.subject);
     let lines = rate(own, book, as_of, id.day.start()..id.day.end());
     lines.into_iter().find(|line| line.id() == *id)
 }

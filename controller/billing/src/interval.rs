@@ -1,4 +1,5 @@
-//! Usage intervals: one run of one instance, as the log committed it. This is
+//! Usage intervals: one run of one instance, or one holding of an elastic
+//! address, as the log committed it. This is
 //! the ledger's record; it carries the log indexes that opened and closed it.
 //! Written by the state machine's usage ledger; read by `rate` and `verify`.
 //!
@@ -6,8 +7,9 @@
 //! the end's whole second minus the start's. Both ends are rounded down, so two
 //! runs that touch are disjoint, and nothing between them is lost.
 
+use crate::subject::Subject;
 use minicbor::{Decode, Encode};
-use nube_types::{InstanceId, ProjectId, TimestampMs};
+use nube_types::{ProjectId, TimestampMs};
 
 /// Why a run stopped being billable. Append-only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
@@ -31,16 +33,16 @@ pub enum EndReason {
 /// One billable run of one instance.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct UsageInterval {
-    /// What ran.
+    /// What ran, or was held.
     #[n(0)]
-    pub instance: InstanceId,
+    pub subject: Subject,
     /// Who pays.
     #[n(1)]
     pub project: ProjectId,
     /// Ordinal of this run of the instance, from 1, without holes.
     #[n(2)]
     pub run: u32,
-    /// What the price book prices: the instance type's name.
+    /// What the price book prices: the instance type's name, or `address`.
     #[n(3)]
     pub resource: String,
     /// Replicated time of the committed `running`.
@@ -64,7 +66,7 @@ impl UsageInterval {
     /// A run that has just been committed as running.
     #[must_use]
     pub fn open(
-        instance: InstanceId,
+        subject: Subject,
         project: ProjectId,
         run: u32,
         resource: &str,
@@ -72,7 +74,7 @@ impl UsageInterval {
         start_index: u64,
     ) -> Self {
         Self {
-            instance,
+            subject,
             project,
             run,
             resource: resource.to_owned(),
@@ -129,7 +131,7 @@ mod test {
     use super::*;
 
     fn run(start: u64) -> UsageInterval {
-        let (instance, project) = (InstanceId(1), ProjectId(2));
+        let (instance, project) = (Subject(1), ProjectId(2));
         UsageInterval::open(instance, project, 1, "n1.micro", TimestampMs(start), 10)
     }
 

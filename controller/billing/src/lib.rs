@@ -24,6 +24,8 @@ pub mod line;
 pub mod price;
 pub mod rate;
 pub mod round;
+pub mod subject;
+pub mod traffic;
 pub mod verify;
 
 pub use day::UtcDay;
@@ -33,4 +35,6 @@ pub use line::{InstanceTotal, LineId, LinePart, RatedLine, total, totals_by_inst
 pub use price::{PriceBook, PriceError, PriceVersion};
 pub use rate::rate;
 pub use round::{Rounded, Rounding};
+pub use subject::{ADDRESS, INTERNET_OUT, Subject};
+pub use traffic::{TrafficLine, TrafficRow, rate_traffic};
 pub use verify::{Field, Finding, LineSum, Report, Transition, TransitionKind, verify};

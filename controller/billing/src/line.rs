@@ -6,8 +6,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
+use crate::subject::Subject;
 use minicbor::{Decode, Encode};
-use nube_types::{InstanceId, Nanos, ProjectId, TimestampMs};
+use nube_types::{Nanos, ProjectId, TimestampMs};
 
 use crate::day::UtcDay;
 
@@ -55,7 +56,7 @@ pub struct RatedLine {
     pub project: ProjectId,
     /// What ran.
     #[n(1)]
-    pub instance: InstanceId,
+    pub subject: Subject,
     /// What is priced: the instance type's name.
     #[n(2)]
     pub resource: String,
@@ -87,7 +88,7 @@ impl RatedLine {
     #[must_use]
     pub fn id(&self) -> LineId {
         LineId {
-            instance: self.instance,
+            subject: self.subject,
             day: self.day,
             resource: self.resource.clone(),
             price_version: self.price_version,
@@ -113,7 +114,7 @@ impl RatedLine {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct LineId {
     /// What ran.
-    pub instance: InstanceId,
+    pub subject: Subject,
     /// The UTC day of use.
     pub day: UtcDay,
     /// What is priced.
@@ -133,12 +134,13 @@ pub struct ParseLineIdError {
 impl fmt::Display for LineId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
-            instance,
+            subject,
             day,
             resource,
             price_version,
         } = self;
-        write!(f, "{instance}/{day}/{resource}/v{price_version}")
+        let id = subject.id(resource);
+        write!(f, "{id}/{day}/{resource}/v{price_version}")
     }
 }
 
@@ -161,14 +163,14 @@ impl FromStr for LineId {
 }
 
 fn parse_line_id(text: &str) -> Option<LineId> {
-    let (instance, rest) = text.split_once('/')?;
+    let (subject, rest) = text.split_once('/')?;
     let (day, rest) = rest.split_once('/')?;
     let (resource, version) = rest.rsplit_once("/v")?;
     if resource.is_empty() {
         return None;
     }
     Some(LineId {
-        instance: instance.parse().ok()?,
+        subject: Subject::parse(subject, resource)?,
         day: day.parse().ok()?,
         resource: resource.to_owned(),
         price_version: version.parse().ok()?,
@@ -188,10 +190,10 @@ pub struct InstanceTotal {
 
 /// Sums lines by project and instance. No second rounding.
 #[must_use]
-pub fn totals_by_instance(lines: &[RatedLine]) -> BTreeMap<(ProjectId, InstanceId), InstanceTotal> {
+pub fn totals_by_instance(lines: &[RatedLine]) -> BTreeMap<(ProjectId, Subject), InstanceTotal> {
     let mut totals: BTreeMap<_, InstanceTotal> = BTreeMap::new();
     for line in lines {
-        let sum = totals.entry((line.project, line.instance)).or_default();
+        let sum = totals.entry((line.project, line.subject)).or_default();
         sum.seconds = sum.seconds.saturating_add(line.seconds);
         sum.minimum_seconds_added = sum
             .minimum_seconds_added
@@ -214,7 +216,7 @@ mod test {
     #[test]
     fn line_ids_print_and_parse_back() {
         let id = LineId {
-            instance: InstanceId(0x00c0_ffee),
+            subject: Subject(0x00c0_ffee),
             day: UtcDay(20_779),
             resource: "n1.micro".to_owned(),
             price_version: 12,

@@ -37,7 +37,8 @@ pub struct PriceVersion {
     /// A run shorter than this is charged as this long. Seconds.
     #[n(2)]
     pub minimum_seconds: u32,
-    /// Resource (instance type name) → nano-units of the currency per hour.
+    /// Resource (instance type name, `address`) → nano-units of the currency per
+    /// hour; `internet-out` → per GiB.
     #[n(3)]
     pub entries: BTreeMap<String, u64>,
 }

@@ -14,7 +14,8 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use nube_types::{InstanceId, Nanos, ProjectId, TimestampMs};
+use crate::subject::Subject;
+use nube_types::{Nanos, ProjectId, TimestampMs};
 
 use crate::day::UtcDay;
 use crate::interval::UsageInterval;
@@ -26,7 +27,7 @@ use crate::round::price_of;
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Key {
     project: ProjectId,
-    instance: InstanceId,
+    subject: Subject,
     day: UtcDay,
     resource: String,
     price_version: u32,
@@ -110,7 +111,7 @@ fn add_piece(
         .unwrap_or((UNPRICED, 0));
     let key = Key {
         project: interval.project,
-        instance: interval.instance,
+        subject: interval.subject,
         day: UtcDay::of_second(seconds.start),
         resource: interval.resource.clone(),
         price_version,
@@ -135,7 +136,7 @@ fn add_piece(
 fn empty_line(key: &Key, price_nanos_per_hour: u64) -> RatedLine {
     RatedLine {
         project: key.project,
-        instance: key.instance,
+        subject: key.subject,
         resource: key.resource.clone(),
         day: key.day,
         price_version: key.price_version,

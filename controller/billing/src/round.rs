@@ -1,4 +1,5 @@
-//! The one rounding of a line: seconds × price per hour ÷ 3600, half to even.
+//! The one rounding of a line: seconds × price per hour ÷ 3600, or bytes × price
+//! per GiB ÷ 2^30; half to even.
 //! Nothing else in this crate divides money. Called by `rate` and `explain`.
 //!
 //! Why to the nearest, and ties to even: the error of a line is at most half a
@@ -10,6 +11,8 @@ use nube_types::Nanos;
 
 /// Prices are per hour, usage is in seconds.
 pub const SECONDS_PER_HOUR: u64 = 3_600;
+/// Prices of traffic are per GiB, traffic is in bytes.
+pub const BYTES_PER_GIB: u64 = 1 << 30;
 
 /// Which way a quotient went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,9 +36,10 @@ pub enum Rounding {
 /// `numerator = quotient × denominator + remainder`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rounded {
-    /// Seconds × nano-units per hour.
+    /// Quantity × price: seconds × nano-units per hour, or bytes × nano-units per
+    /// GiB.
     pub numerator: u128,
-    /// Seconds per hour.
+    /// Seconds per hour, or bytes per GiB.
     pub denominator: u64,
     /// Whole nano-units, before rounding.
     pub quotient: u128,
@@ -47,11 +51,31 @@ pub struct Rounded {
     pub amount: Nanos,
 }
 
+impl std::fmt::Display for Rounded {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "amount: {} / {} nano-units, remainder {}, rounded once, half to even: {}",
+            self.numerator, self.denominator, self.remainder, self.amount
+        )
+    }
+}
+
 /// The price of some seconds. Monotone in both arguments; never overflows.
 #[must_use]
 pub fn price_of(seconds: u64, nanos_per_hour: u64) -> Rounded {
-    let numerator = u128::from(seconds) * u128::from(nanos_per_hour);
-    let denominator = u128::from(SECONDS_PER_HOUR);
+    divide(seconds, nanos_per_hour, SECONDS_PER_HOUR)
+}
+
+/// The price of some bytes. As [`price_of`].
+#[must_use]
+pub fn price_of_bytes(bytes: u64, nanos_per_gib: u64) -> Rounded {
+    divide(bytes, nanos_per_gib, BYTES_PER_GIB)
+}
+
+fn divide(quantity: u64, price: u64, per: u64) -> Rounded {
+    let numerator = u128::from(quantity) * u128::from(price);
+    let denominator = u128::from(per);
     let (quotient, remainder) = (numerator / denominator, numerator % denominator);
     let rounding = match (remainder * 2).cmp(&denominator) {
         _ if remainder == 0 => Rounding::Exact,
@@ -67,9 +91,9 @@ pub fn price_of(seconds: u64, nanos_per_hour: u64) -> Rounded {
     };
     Rounded {
         numerator,
-        denominator: SECONDS_PER_HOUR,
+        denominator: per,
         quotient,
-        // A remainder is below 3600, so nothing is cut here.
+        // A remainder is below the denominator, so nothing is cut here.
         remainder: remainder as u64,
         rounding,
         amount,

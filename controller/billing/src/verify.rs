@@ -13,8 +13,9 @@ mod cells;
 mod history;
 mod intervals;
 
+use crate::subject::Subject;
 use minicbor::{Decode, Encode};
-use nube_types::{InstanceId, Nanos, ProjectId, TimestampMs};
+use nube_types::{Nanos, ProjectId, TimestampMs};
 
 use crate::interval::UsageInterval;
 use crate::line::{LineId, RatedLine};
@@ -63,7 +64,7 @@ pub struct Transition {
     pub at: TimestampMs,
     /// Whose state changed.
     #[n(2)]
-    pub instance: InstanceId,
+    pub subject: Subject,
     /// Who pays.
     #[n(3)]
     pub project: ProjectId,
@@ -115,14 +116,14 @@ pub enum Finding {
     /// together.
     Malformed {
         /// The interval's instance.
-        instance: InstanceId,
+        subject: Subject,
         /// The interval's run.
         run: u32,
     },
     /// The ledger holds a run, or a start index, more than once.
     Double {
         /// The interval's instance.
-        instance: InstanceId,
+        subject: Subject,
         /// The interval's run.
         run: u32,
         /// Log index of its start.
@@ -131,7 +132,7 @@ pub enum Finding {
     /// Two intervals of one instance share seconds.
     Overlap {
         /// The instance billed twice.
-        instance: InstanceId,
+        subject: Subject,
         /// Run that began first.
         run: u32,
         /// Run that began while the first was billed.
@@ -144,7 +145,7 @@ pub enum Finding {
     /// The history has a run that the ledger lacks.
     Missing {
         /// The instance that ran unbilled.
-        instance: InstanceId,
+        subject: Subject,
         /// Log index of its start.
         start_index: u64,
         /// First unbilled second.
@@ -155,7 +156,7 @@ pub enum Finding {
     /// A known run has billable seconds that the ledger lacks.
     Gap {
         /// The instance.
-        instance: InstanceId,
+        subject: Subject,
         /// The run.
         run: u32,
         /// First unbilled second.
@@ -166,7 +167,7 @@ pub enum Finding {
     /// The ledger bills seconds of a known run that the history does not prove.
     Excess {
         /// The instance.
-        instance: InstanceId,
+        subject: Subject,
         /// The run.
         run: u32,
         /// First second without proof.
@@ -177,7 +178,7 @@ pub enum Finding {
     /// The ledger has a run that the history does not know.
     Unproven {
         /// The interval's instance.
-        instance: InstanceId,
+        subject: Subject,
         /// The interval's run.
         run: u32,
         /// The start index that no transition has.
@@ -186,7 +187,7 @@ pub enum Finding {
     /// A value of an interval is not the history's.
     Differs {
         /// The interval's instance.
-        instance: InstanceId,
+        subject: Subject,
         /// The interval's run.
         run: u32,
         /// Which value.

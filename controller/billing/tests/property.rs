@@ -3,12 +3,13 @@
 
 use std::collections::BTreeMap;
 
+use nube_billing::Subject;
 use nube_billing::price::{MINIMUM_SECONDS_MAX, PRICE_NANOS_PER_HOUR_MAX};
 use nube_billing::{
     EndReason, InstanceTotal, LineId, PriceBook, PriceVersion, UsageInterval, UtcDay, rate, total,
     totals_by_instance,
 };
-use nube_types::{InstanceId, Nanos, ProjectId, TimestampMs};
+use nube_types::{Nanos, ProjectId, TimestampMs};
 use proptest::prelude::*;
 
 /// Stories play around this midnight, in milliseconds.
@@ -66,7 +67,7 @@ fn ledgers() -> impl Strategy<Value = Vec<UsageInterval>> {
     })
 }
 
-fn story(instance: u64, pieces: &[(u64, u64, bool)]) -> Vec<UsageInterval> {
+fn story(subject: u64, pieces: &[(u64, u64, bool)]) -> Vec<UsageInterval> {
     let mut now = MIDNIGHT_MS - SPAN_MS;
     let mut runs = Vec::new();
     for ((pause, length, large), ordinal) in pieces.iter().zip(1..) {
@@ -74,7 +75,7 @@ fn story(instance: u64, pieces: &[(u64, u64, bool)]) -> Vec<UsageInterval> {
         now = start + length;
         let resource = if *large { "b" } else { "a" };
         let index = u64::from(ordinal) * 2;
-        let (id, project) = (InstanceId(instance), ProjectId(instance % 2));
+        let (id, project) = (Subject(subject), ProjectId(subject % 2));
         let mut run =
             UsageInterval::open(id, project, ordinal, resource, TimestampMs(start), index);
         assert!(run.close(TimestampMs(now), index + 1, EndReason::Stopped));
@@ -96,7 +97,7 @@ fn naive(
     };
     for run in ledger.iter().filter(|run| run.start <= as_of) {
         let line = |second: u64| LineId {
-            instance: run.instance,
+            subject: run.subject,
             day: UtcDay(second / 86_400),
             resource: run.resource.clone(),
             price_version: version(second)
@@ -216,7 +217,7 @@ proptest! {
         let mut book = PriceBook::default_book(TimestampMs(0));
         book.versions[0].minimum_seconds = MINIMUM_SECONDS_MAX;
         book.versions[0].entries.insert("max".to_owned(), price);
-        let (instance, project) = (InstanceId(1), ProjectId(1));
+        let (instance, project) = (Subject(1), ProjectId(1));
         let run = UsageInterval::open(instance, project, 1, "max", TimestampMs(start), 1);
         let as_of = TimestampMs(start + CENTURY_SECONDS * 1000);
         let lines = rate([&run], &book, as_of, everything());

@@ -3,11 +3,12 @@
 
 use std::collections::BTreeMap;
 
+use nube_billing::Subject;
 use nube_billing::{
     EndReason, ExplainError, LineId, PriceBook, PriceVersion, RatedLine, Rounding, Step,
     UsageInterval, explain, find_line, rate, total, totals_by_instance,
 };
-use nube_types::{InstanceId, Nanos, ProjectId, TimestampMs};
+use nube_types::{Nanos, ProjectId, TimestampMs};
 
 /// 2026-11-22, 00:00:00 UTC, in seconds.
 const MIDNIGHT: u64 = 20_779 * 86_400;
@@ -31,7 +32,7 @@ fn book(versions: &[(u64, u64)]) -> PriceBook {
 }
 
 fn run(ordinal: u32, start: u64, end: Option<u64>) -> UsageInterval {
-    let (instance, project) = (InstanceId(0xc0ffee), ProjectId(7));
+    let (instance, project) = (Subject(0xc0ffee), ProjectId(7));
     let index = u64::from(ordinal) * 10;
     let mut run = UsageInterval::open(instance, project, ordinal, "n1.micro", at(start), index);
     if let Some(end) = end {
@@ -210,7 +211,7 @@ fn totals_are_sums_of_rounded_lines() {
     );
     assert_eq!(total(&lines), Nanos(90));
     let totals = totals_by_instance(&lines);
-    let sum = totals[&(ProjectId(7), InstanceId(0xc0ffee))];
+    let sum = totals[&(ProjectId(7), Subject(0xc0ffee))];
     assert_eq!(
         (sum.seconds, sum.minimum_seconds_added, sum.amount),
         (181, 0, Nanos(90))

@@ -1,24 +1,25 @@
 //! The verifier is itself verified: a ledger built from a history is clean, and
 //! each kind of damage is found, named and nothing else is blamed.
 
+use nube_billing::Subject;
 use nube_billing::{
     EndReason, Field, Finding, PriceBook, Transition, TransitionKind, UsageInterval, verify,
 };
-use nube_types::{InstanceId, ProjectId, TimestampMs};
+use nube_types::{ProjectId, TimestampMs};
 use proptest::prelude::*;
 
 const MIDNIGHT_MS: u64 = 20_779 * 86_400_000;
-const ONE: InstanceId = InstanceId(1);
+const ONE: Subject = Subject(1);
 
 fn ms(offset: u64) -> TimestampMs {
     TimestampMs(MIDNIGHT_MS + offset)
 }
 
-fn transition(index: u64, at: u64, instance: u64, kind: TransitionKind) -> Transition {
+fn transition(index: u64, at: u64, subject: u64, kind: TransitionKind) -> Transition {
     Transition {
         index,
         at: ms(at),
-        instance: InstanceId(instance),
+        subject: Subject(subject),
         project: ProjectId(9),
         resource: "n1.micro".to_owned(),
         kind,
@@ -33,10 +34,10 @@ fn book() -> PriceBook {
 fn ledger_of(history: &[Transition]) -> Vec<UsageInterval> {
     let mut ledger: Vec<UsageInterval> = Vec::new();
     for entry in history {
-        let own = |interval: &&mut UsageInterval| interval.instance == entry.instance;
+        let own = |interval: &&mut UsageInterval| interval.subject == entry.subject;
         let run = ledger
             .iter()
-            .filter(|interval| interval.instance == entry.instance)
+            .filter(|interval| interval.subject == entry.subject)
             .count();
         let open = ledger
             .iter_mut()
@@ -56,7 +57,7 @@ fn ledger_of(history: &[Transition]) -> Vec<UsageInterval> {
                 assert!(interval.close(end, entry.index, reason));
             }
             (None, None) => ledger.push(UsageInterval::open(
-                entry.instance,
+                entry.subject,
                 entry.project,
                 u32::try_from(run).expect("few runs") + 1,
                 &entry.resource,
@@ -122,7 +123,7 @@ fn a_lost_host_is_billed_to_the_last_proof() {
 fn a_missing_run_is_found() {
     let (from, to) = (second(200), second(300));
     let missing = Finding::Missing {
-        instance: ONE,
+        subject: ONE,
         start_index: 12,
         from,
         to,
@@ -133,7 +134,7 @@ fn a_missing_run_is_found() {
 #[test]
 fn a_double_and_its_overlap_are_found() {
     let double = Finding::Double {
-        instance: ONE,
+        subject: ONE,
         run: 1,
         start_index: 10,
     };
@@ -143,13 +144,13 @@ fn a_double_and_its_overlap_are_found() {
 #[test]
 fn gaps_and_excess_are_found_at_each_edge() {
     let gap = |from, to| Finding::Gap {
-        instance: ONE,
+        subject: ONE,
         run: 1,
         from: second(from),
         to: second(to),
     };
     let excess = |from, to| Finding::Excess {
-        instance: ONE,
+        subject: ONE,
         run: 1,
         from: second(from),
         to: second(to),
@@ -166,7 +167,7 @@ fn gaps_and_excess_are_found_at_each_edge() {
     let early = TimestampMs(MIDNIGHT_MS - 5_000);
     let (from, to) = (second(0) - 5, second(0));
     let excess = Finding::Excess {
-        instance: ONE,
+        subject: ONE,
         run: 1,
         from,
         to,
@@ -179,7 +180,7 @@ fn an_overlap_is_found() {
     let found = findings(|ledger| ledger[0].end = Some(ms(250_000)));
     let (from, to) = (second(200), second(250));
     let overlap = Finding::Overlap {
-        instance: ONE,
+        subject: ONE,
         run: 1,
         other_run: 2,
         from,
@@ -191,7 +192,7 @@ fn an_overlap_is_found() {
         [
             overlap,
             Finding::Excess {
-                instance: ONE,
+                subject: ONE,
                 run: 1,
                 from,
                 to
@@ -212,7 +213,7 @@ fn a_run_without_history_is_found() {
     assert_eq!(
         found,
         [Finding::Unproven {
-            instance: ONE,
+            subject: ONE,
             run: 7,
             start_index: 99
         }]
@@ -223,7 +224,7 @@ fn a_run_without_history_is_found() {
 fn wrong_values_and_broken_shapes_are_found() {
     let differs = |field| {
         vec![Finding::Differs {
-            instance: ONE,
+            subject: ONE,
             run: 1,
             field,
         }]
@@ -251,7 +252,7 @@ fn wrong_values_and_broken_shapes_are_found() {
         differs(Field::EndIndex)
     );
     let shape = Finding::Malformed {
-        instance: ONE,
+        subject: ONE,
         run: 1,
     };
     assert_eq!(
@@ -260,7 +261,7 @@ fn wrong_values_and_broken_shapes_are_found() {
     );
     assert!(report(|run| run.end = Some(TimestampMs(5))).contains(&shape));
     let renumbered = Finding::Differs {
-        instance: ONE,
+        subject: ONE,
         run: 8,
         field: Field::Run,
     };

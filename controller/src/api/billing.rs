@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use nube_billing::explain::Step;
-use nube_billing::{LineId, RatedLine, UsageInterval, UtcDay};
+use nube_billing::{INTERNET_OUT, LineId, RatedLine, Subject, UsageInterval, UtcDay};
 use nube_proto::v1;
 use nube_proto::v1::billing_service_server::BillingService;
 use nube_state::{State, codec};
@@ -14,6 +14,8 @@ use tonic::{Request, Response, Status};
 use super::{mutation, page, resolve, status};
 use crate::authorise;
 use crate::cell::Cell;
+
+mod traffic;
 
 /// Handlers.
 pub struct Service(pub Arc<Cell>);
@@ -26,15 +28,32 @@ fn nanos(amount: u64) -> i64 {
     i64::try_from(amount).unwrap_or(i64::MAX)
 }
 
+/// Id and name of what a line is about; gone things have no name.
+fn named(state: &State, subject: Subject, resource: &str) -> (String, String) {
+    let instance = subject.instance(resource);
+    let instance = instance.and_then(|id| state.instances.get(&id));
+    let address = subject.address(resource);
+    let address = address.and_then(|id| state.addresses.get(&id));
+    let name = instance
+        .map(|instance| instance.name.to_string())
+        .or_else(|| address.map(|address| address.name.to_string()));
+    (subject.id(resource), name.unwrap_or_default())
+}
+
 fn line(state: &State, line: &RatedLine) -> v1::BillLine {
-    let name = state
-        .instances
-        .get(&line.instance)
-        .map(|i| i.name.to_string());
+    let (resource_id, resource_name) = named(state, line.subject, &line.resource);
+    let is_instance = line.subject.instance(&line.resource).is_some();
+    let of_instance = |text: &str| {
+        if is_instance {
+            text.to_owned()
+        } else {
+            String::new()
+        }
+    };
     v1::BillLine {
         id: line.id().to_string(),
-        instance_id: line.instance.to_string(),
-        instance_name: name.unwrap_or_default(),
+        instance_id: of_instance(&resource_id),
+        instance_name: of_instance(&resource_name),
         resource: line.resource.clone(),
         day: line.day.to_string(),
         price_version: line.price_version,
@@ -43,6 +62,9 @@ fn line(state: &State, line: &RatedLine) -> v1::BillLine {
         minimum_seconds: line.minimum_seconds_added,
         amount_nanos: line.amount.0,
         open: line.parts.iter().any(|part| part.end_index.is_none()),
+        resource_id,
+        resource_name,
+        ..v1::BillLine::default()
     }
 }
 
@@ -59,7 +81,12 @@ fn end_word(interval: &UsageInterval) -> String {
 
 fn interval(state: &State, interval: &UsageInterval) -> v1::UsageInterval {
     v1::UsageInterval {
-        instance_id: interval.instance.to_string(),
+        instance_id: interval
+            .subject
+            .instance(&interval.resource)
+            .map(|id| id.to_string())
+            .unwrap_or_default(),
+        resource_id: interval.subject.id(&interval.resource),
         project_id: interval.project.to_string(),
         run: interval.run,
         resource: interval.resource.clone(),
@@ -134,10 +161,7 @@ fn sentence(step: &Step) -> String {
             format!("price version {version}: {price} per hour")
         }
         Step::Unpriced => "the price book has no price for it: nothing is charged".to_owned(),
-        Step::Round(rounded) => format!(
-            "amount: {} / {} nano-units, remainder {}, rounded once, half to even: {}",
-            rounded.numerator, rounded.denominator, rounded.remainder, rounded.amount
-        ),
+        Step::Round(rounded) => rounded.to_string(),
     }
 }
 
@@ -153,15 +177,19 @@ impl BillingService for Service {
         let range = range(&state, &message)?;
         let only = wanted_instance(&state, project, &message.instance)?;
         let intervals = state.usage.iter().filter(|interval| {
-            interval.project == project && only.is_none_or(|only| only == interval.instance)
+            interval.project == project && only.is_none_or(|only| only == interval.subject)
         });
-        let rated = nube_billing::rate(intervals, &state.prices, state.time, range);
-        let lines = rated.iter().map(|rated| line(&state, rated)).collect();
+        let rated = nube_billing::rate(intervals, &state.prices, state.time, range.clone());
+        let sent = traffic::rated(&state, project, only, range);
+        let mut lines: Vec<_> = rated.iter().map(|rated| line(&state, rated)).collect();
+        lines.extend(sent.iter().map(|sent| traffic::line(&state, sent)));
+        lines.sort_by(|a, b| a.id.cmp(&b.id));
+        let total = nube_billing::total(&rated).saturating_add(traffic::total(&sent));
         Ok(Response::new(v1::Bill {
             currency: state.prices.currency.clone(),
             as_of_ms: state.time.0,
             lines,
-            total_nanos: nube_billing::total(&rated).0,
+            total_nanos: total.0,
             revision: state.index,
         }))
     }
@@ -176,6 +204,11 @@ impl BillingService for Service {
         let id: LineId = text.parse().map_err(|_| status::invalid("line_id", rule))?;
         let state = self.0.read().await?;
         let project = caller.project;
+        if id.resource == INTERNET_OUT {
+            let explained = traffic::explanation(&state, project, &id);
+            let absent = || status::not_found("bill line", &text);
+            return explained.map(Response::new).ok_or_else(absent);
+        }
         let intervals = state
             .usage
             .iter()
@@ -221,7 +254,7 @@ impl BillingService for Service {
             .usage
             .iter()
             .filter(|interval| interval.project == project);
-        let key = |interval: &UsageInterval| RunKey(interval.instance, interval.run);
+        let key = |interval: &UsageInterval| RunKey(interval.subject, interval.run);
         let (page, next_page_token) =
             page::cut(intervals, key, message.page_size, &message.page_token)?;
         Ok(Response::new(v1::ListUsageResponse {
@@ -238,14 +271,14 @@ fn wanted_instance(
     state: &State,
     project: ProjectId,
     reference: &str,
-) -> Result<Option<InstanceId>, Status> {
+) -> Result<Option<Subject>, Status> {
     if reference.is_empty() {
         return Ok(None);
     }
-    if let Ok(id) = reference.parse() {
-        return Ok(Some(id));
+    if let Ok(InstanceId(number)) = reference.parse() {
+        return Ok(Some(Subject(number)));
     }
-    resolve::instance(state, project, reference).map(|instance| Some(instance.id))
+    resolve::instance(state, project, reference).map(|instance| Some(instance.id.into()))
 }
 
 fn explanation(state: &State, rated: &RatedLine) -> Result<v1::BillLineExplanation, Status> {
@@ -314,6 +347,8 @@ fn verify(
     if !same_ledger(state, &rebuilt) {
         findings.push("the replayed ledger differs".to_owned());
     }
+    let traffic = traffic::verify(state, only);
+    findings.extend(traffic.findings);
     let seconds_ledger = ledger
         .iter()
         .map(|interval| interval.seconds(state.time))
@@ -330,11 +365,14 @@ fn verify(
         state_hash: hex::encode(live),
         replayed_state_hash: hex::encode(replayed),
         findings,
+        bytes_ledger: traffic.bytes_ledger,
+        bytes_recomputed: traffic.bytes_recomputed,
     }))
 }
 
 fn same_ledger(a: &State, b: &State) -> bool {
-    a.usage.len() == b.usage.len() && a.usage.iter().zip(b.usage.iter()).all(|(a, b)| a == b)
+    let usage = a.usage.len() == b.usage.len() && a.usage.iter().eq(b.usage.iter());
+    usage && a.traffic_usage.iter().eq(b.traffic_usage.iter())
 }
 
 fn rebuild(index: u64, dir: &std::path::Path) -> anyhow::Result<(State, u64, u64)> {
@@ -357,7 +395,7 @@ fn rebuild(index: u64, dir: &std::path::Path) -> anyhow::Result<(State, u64, u64
 
 /// A ledger row as a page token.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
-struct RunKey(InstanceId, u32);
+struct RunKey(Subject, u32);
 
 impl std::fmt::Display for RunKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -368,9 +406,9 @@ impl std::fmt::Display for RunKey {
 impl std::str::FromStr for RunKey {
     type Err = ();
     fn from_str(text: &str) -> Result<Self, ()> {
-        let (instance, run) = text.split_once('/').ok_or(())?;
+        let (subject, run) = text.split_once('/').ok_or(())?;
         Ok(Self(
-            instance.parse().map_err(|_| ())?,
+            Subject(u64::from_str_radix(subject, 16).map_err(|_| ())?),
             run.parse().map_err(|_| ())?,
         ))
     }

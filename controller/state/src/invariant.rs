@@ -146,21 +146,24 @@ fn uniqueness(state: &State, found: &mut Vec<String>) {
 fn usage(state: &State, found: &mut Vec<String>) {
     let mut previous: Option<&nube_billing::UsageInterval> = None;
     for interval in state.usage.iter() {
-        if let Some(before) = previous.filter(|b| b.instance == interval.instance) {
+        if let Some(before) = previous.filter(|b| b.subject == interval.subject) {
             let ended = before.end.is_some_and(|end| end <= interval.start);
             if !ended || before.run + 1 != interval.run {
-                found.push(format!("D2: runs of {} overlap or skip", interval.instance));
+                found.push(format!("D2: runs of {} overlap or skip", interval.subject));
             }
         }
         previous = Some(interval);
-        let owner = state.instances.get(&interval.instance);
-        let billable = owner.is_some_and(|i| {
+        let (subject, resource) = (interval.subject, &interval.resource);
+        let instance = subject.instance(resource);
+        let instance = instance.and_then(|id| state.instances.get(&id));
+        let address = subject.address(resource);
+        let billable = instance.is_some_and(|i| {
             i.state == InstanceState::Running && i.desired == DesiredState::Running
-        });
+        }) || address.is_some_and(|id| state.addresses.get(&id).is_some());
         if interval.is_open() && !billable {
             found.push(format!(
-                "D2: {} is metered and not running",
-                interval.instance
+                "D2: {} is metered and not running, or not held",
+                subject.id(resource)
             ));
         }
     }

@@ -69,7 +69,8 @@ id_key_bytes!(
     nube_types::SubnetId,
     nube_types::SecurityGroupId,
     nube_types::AddressId,
-    nube_types::LoadBalancerId
+    nube_types::LoadBalancerId,
+    nube_billing::Subject
 );
 
 impl KeyBytes for nube_types::RequestId {

@@ -2,26 +2,26 @@
 //! change the state, and beside them the transitions they came from, so that a
 //! second implementation can check the first.
 
-use nube_billing::{EndReason, Transition, TransitionKind, UsageInterval};
-use nube_types::{InstanceId, TimestampMs};
+use nube_billing::{EndReason, Subject, Transition, TransitionKind, UsageInterval};
+use nube_types::TimestampMs;
 
 use crate::instance::Instance;
 use crate::state::State;
 use crate::table::Record;
 
 impl Record for UsageInterval {
-    type Key = (InstanceId, u32);
+    type Key = (Subject, u32);
     const TABLE: u8 = 9;
-    fn key(&self) -> (InstanceId, u32) {
-        (self.instance, self.run)
+    fn key(&self) -> (Subject, u32) {
+        (self.subject, self.run)
     }
 }
 
 impl Record for Transition {
-    type Key = (u64, InstanceId);
+    type Key = (u64, Subject);
     const TABLE: u8 = 10;
-    fn key(&self) -> (u64, InstanceId) {
-        (self.index, self.instance)
+    fn key(&self) -> (u64, Subject) {
+        (self.index, self.subject)
     }
 }
 
@@ -32,7 +32,7 @@ pub(crate) fn open(state: &mut State, instance: &mut Instance) {
     }
     instance.runs += 1;
     state.usage.put(UsageInterval::open(
-        instance.id,
+        instance.id.into(),
         instance.project,
         instance.runs,
         &instance.instance_type,
@@ -46,7 +46,11 @@ pub(crate) fn open(state: &mut State, instance: &mut Instance) {
 /// now.
 pub(crate) fn close(state: &mut State, instance: &mut Instance, at: TimestampMs, why: EndReason) {
     let (index, at) = (state.index, at.min(state.time));
-    let Some(mut interval) = state.usage.get(&(instance.id, instance.runs)).cloned() else {
+    let Some(mut interval) = state
+        .usage
+        .get(&(instance.id.into(), instance.runs))
+        .cloned()
+    else {
         return;
     };
     if !interval.close(at, index, why) {
@@ -66,7 +70,7 @@ fn note(state: &mut State, instance: &Instance, kind: TransitionKind) {
     let transition = Transition {
         index: state.index,
         at: state.time,
-        instance: instance.id,
+        subject: instance.id.into(),
         project: instance.project,
         resource: instance.instance_type.clone(),
         kind,

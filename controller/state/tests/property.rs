@@ -465,11 +465,11 @@ fn effect_is_fair(
     prop_assert!(after.time >= before.time && after.time >= envelope.at);
     // The ledger only grows, and a closed run is never written over.
     for interval in before.usage.iter() {
-        let kept = after.usage.get(&(interval.instance, interval.run));
+        let kept = after.usage.get(&(interval.subject, interval.run));
         prop_assert!(interval.is_open() && kept.is_some() || kept == Some(interval));
     }
     for transition in before.transitions.iter() {
-        let key = (transition.index, transition.instance);
+        let key = (transition.index, transition.subject);
         prop_assert_eq!(after.transitions.get(&key), Some(transition));
     }
     Ok(())

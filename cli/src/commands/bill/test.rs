@@ -16,7 +16,43 @@ fn line(instance: u32, day: u32, seconds: u64, open: bool) -> BillLine {
         minimum_seconds: 60_u64.saturating_sub(seconds),
         amount_nanos: i64::try_from(seconds.max(60) * 2_000_000 / 3600).unwrap_or(0),
         open,
+        resource_id: format!("i-{instance:016x}"),
+        resource_name: format!("web-{instance}"),
+        ..BillLine::default()
     }
+}
+
+/// What network things add to a bill.
+fn network_lines() -> Vec<BillLine> {
+    let traffic = BillLine {
+        id: "i-0000000000000001/2026-11-22/internet-out/v1".into(),
+        instance_id: "i-0000000000000001".into(),
+        instance_name: "web-1".into(),
+        resource: "internet-out".into(),
+        day: "2026-11-22".into(),
+        price_version: 1,
+        amount_nanos: 30_000_000,
+        resource_id: "i-0000000000000001".into(),
+        resource_name: "web-1".into(),
+        bytes_out: 3 << 29,
+        bytes_in: 7,
+        price_nanos_per_gib: 20_000_000,
+        ..BillLine::default()
+    };
+    let address = BillLine {
+        id: "addr-0000000000000003/2026-11-22/address/v1".into(),
+        resource: "address".into(),
+        day: "2026-11-22".into(),
+        price_version: 1,
+        price_nanos_per_hour: 5_000_000,
+        seconds: 3_600,
+        amount_nanos: 5_000_000,
+        open: true,
+        resource_id: "addr-0000000000000003".into(),
+        resource_name: "www".into(),
+        ..BillLine::default()
+    };
+    vec![traffic, address]
 }
 
 fn sample() -> Bill {
@@ -25,6 +61,7 @@ fn sample() -> Bill {
         line(1, 22, 3_723, true),
         line(2, 22, 5, false),
     ];
+    let lines = [lines, network_lines()].concat();
     Bill {
         currency: "USD".into(),
         as_of_ms: 1_790_000_000_000,
@@ -93,6 +130,8 @@ fn explanations_and_verdicts_are_golden() {
         transitions: 8,
         seconds_ledger: 90_128,
         seconds_recomputed: 90_128,
+        bytes_ledger: 7,
+        bytes_recomputed: 7,
         state_hash: "ab".repeat(32),
         replayed_state_hash: "ab".repeat(32),
         findings: Vec::new(),
@@ -108,6 +147,7 @@ fn explanations_and_verdicts_are_golden() {
 fn usage_is_golden() {
     let interval = |run: u32, end_index: u64| UsageInterval {
         instance_id: "i-0000000000000001".into(),
+        resource_id: "i-0000000000000001".into(),
         project_id: "p-0000000000000001".into(),
         run,
         resource: "n1.micro".into(),

@@ -7,6 +7,8 @@ use nube_proto::v1::{
     Bill, BillLine, BillLineExplanation, BillVerification, ListUsageResponse, UsageInterval,
 };
 
+use indicatif::BinaryBytes;
+
 use crate::args::bill::By;
 use crate::output::table::{Fields, Look, Table, Tone, Value};
 use crate::output::text::{escape, hms, money, or_dash, time};
@@ -28,19 +30,26 @@ const NOTHING: &str = "nothing was used in this time";
 
 fn by_instance(look: Look, bill: &Bill) -> String {
     let header = [
-        "NAME", "TYPE", ">PRICE/H", ">RUNNING", ">MINIMUM", ">AMOUNT", "", "INSTANCE",
+        "NAME",
+        "RESOURCE",
+        ">PRICE",
+        ">USED",
+        "+>MINIMUM",
+        ">AMOUNT",
+        "",
+        "ID",
     ];
     let mut table = Table::new(look, &header);
-    for sum in sums(bill, |line| line.instance_id.clone()) {
+    for sum in sums(bill, thing) {
         table.row([
-            sum.last.instance_name.as_str().into(),
+            sum.last.resource_name.as_str().into(),
             sum.last.resource.as_str().into(),
-            money(sum.last.price_nanos_per_hour, 4).into(),
-            hms(sum.seconds).into(),
+            price(sum.last).into(),
+            used(sum.last, sum.seconds, sum.bytes_out).into(),
             minimum(sum.minimum_seconds),
             money(sum.amount_nanos, 9).into(),
             open(sum.open),
-            sum.last.instance_id.as_str().into(),
+            sum.last.resource_id.as_str().into(),
         ]);
     }
     table.render_or(NOTHING)
@@ -66,9 +75,8 @@ fn by_line(look: Look, bill: &Bill) -> String {
     let header = [
         "LINE",
         "NAME",
-        "TYPE",
-        "+>PRICE/H",
-        ">RUNNING",
+        "+>PRICE",
+        ">USED",
         "+>MINIMUM",
         ">AMOUNT",
         "+",
@@ -77,16 +85,39 @@ fn by_line(look: Look, bill: &Bill) -> String {
     for line in &bill.lines {
         table.row([
             line.id.as_str().into(),
-            line.instance_name.as_str().into(),
-            line.resource.as_str().into(),
-            money(line.price_nanos_per_hour, 4).into(),
-            hms(line.seconds).into(),
+            line.resource_name.as_str().into(),
+            price(line).into(),
+            used(line, line.seconds, line.bytes_out).into(),
             minimum(line.minimum_seconds),
             money(line.amount_nanos, 9).into(),
             open(line.open),
         ]);
     }
     table.render_or(NOTHING)
+}
+
+/// Rows of one thing and one resource of it.
+fn thing(line: &BillLine) -> String {
+    format!("{}/{}", line.resource_id, line.resource)
+}
+
+/// Only traffic has a price per GiB, and nothing but traffic has none per hour.
+fn is_traffic(line: &BillLine) -> bool {
+    line.price_nanos_per_gib != 0 || line.bytes_out != 0
+}
+
+fn price(line: &BillLine) -> String {
+    if is_traffic(line) {
+        return format!("{}/GiB", money(line.price_nanos_per_gib, 4));
+    }
+    format!("{}/h", money(line.price_nanos_per_hour, 4))
+}
+
+fn used(line: &BillLine, seconds: u64, bytes_out: u64) -> String {
+    if is_traffic(line) {
+        return BinaryBytes(bytes_out).to_string();
+    }
+    hms(seconds)
 }
 
 /// Time that only the minimum per run adds.
@@ -110,6 +141,8 @@ struct Sum<'a> {
     lines: usize,
     seconds: u64,
     minimum_seconds: u64,
+    bytes_out: u64,
+    bytes_in: u64,
     amount_nanos: i64,
     open: bool,
 }
@@ -122,6 +155,8 @@ fn sums(bill: &Bill, key: impl Fn(&BillLine) -> String) -> Vec<Sum<'_>> {
             lines: 0,
             seconds: 0,
             minimum_seconds: 0,
+            bytes_out: 0,
+            bytes_in: 0,
             amount_nanos: 0,
             open: false,
         });
@@ -129,6 +164,8 @@ fn sums(bill: &Bill, key: impl Fn(&BillLine) -> String) -> Vec<Sum<'_>> {
         sum.lines += 1;
         sum.seconds = sum.seconds.saturating_add(line.seconds);
         sum.minimum_seconds = sum.minimum_seconds.saturating_add(line.minimum_seconds);
+        sum.bytes_out = sum.bytes_out.saturating_add(line.bytes_out);
+        sum.bytes_in = sum.bytes_in.saturating_add(line.bytes_in);
         sum.amount_nanos = sum.amount_nanos.saturating_add(line.amount_nanos);
         sum.open |= line.open;
     }
@@ -141,6 +178,8 @@ pub fn bill_csv(bill: &Bill, by: By) -> Vec<Vec<String>> {
     let tail = [
         "seconds",
         "minimum_seconds",
+        "bytes_out",
+        "bytes_in",
         "amount_nanos",
         "amount",
         "currency",
@@ -150,6 +189,8 @@ pub fn bill_csv(bill: &Bill, by: By) -> Vec<Vec<String>> {
         vec![
             sum.seconds.to_string(),
             sum.minimum_seconds.to_string(),
+            sum.bytes_out.to_string(),
+            sum.bytes_in.to_string(),
             sum.amount_nanos.to_string(),
             money(sum.amount_nanos, 9),
             bill.currency.clone(),
@@ -159,18 +200,19 @@ pub fn bill_csv(bill: &Bill, by: By) -> Vec<Vec<String>> {
     let (head, sums): (&[&str], _) = match by {
         By::Day => (&["day", "lines"], sums(bill, |line| line.day.clone())),
         By::Instance => (
-            &["instance_id", "instance_name", "resource"],
-            sums(bill, |line| line.instance_id.clone()),
+            &["resource_id", "resource_name", "resource"],
+            sums(bill, thing),
         ),
         By::Line => (
             &[
                 "line",
-                "instance_id",
-                "instance_name",
+                "resource_id",
+                "resource_name",
                 "resource",
                 "day",
                 "price_version",
                 "price_nanos_per_hour",
+                "price_nanos_per_gib",
             ],
             sums(bill, |line| line.id.clone()),
         ),
@@ -180,15 +222,16 @@ pub fn bill_csv(bill: &Bill, by: By) -> Vec<Vec<String>> {
         let line = sum.last;
         let key: Vec<String> = match by {
             By::Day => vec![line.day.clone(), sum.lines.to_string()],
-            By::Instance => row(&[&line.instance_id, &line.instance_name, &line.resource]),
+            By::Instance => row(&[&line.resource_id, &line.resource_name, &line.resource]),
             By::Line => row(&[
                 &line.id,
-                &line.instance_id,
-                &line.instance_name,
+                &line.resource_id,
+                &line.resource_name,
                 &line.resource,
                 &line.day,
                 &line.price_version.to_string(),
                 &line.price_nanos_per_hour.to_string(),
+                &line.price_nanos_per_gib.to_string(),
             ]),
         };
         rows.push([key, values(sum)].concat());
@@ -202,16 +245,19 @@ pub fn explanation(look: Look, explanation: &BillLineExplanation) -> String {
     if let Some(line) = &explanation.line {
         let mut fields = Fields::default();
         fields.add("line", &line.id);
-        fields.add(
-            "instance",
-            format!("{} ({})", line.instance_name, line.instance_id),
-        );
+        let of = if line.instance_id.is_empty() {
+            "address"
+        } else {
+            "instance"
+        };
+        let name = format!("{} ({})", line.resource_name, line.resource_id);
+        fields.add(of, name);
         fields.add("resource", &line.resource);
         fields.add(
             "price",
             format!(
-                "{} per hour, version {} in effect since {}",
-                money(line.price_nanos_per_hour, 4),
+                "{}, version {} in effect since {}",
+                price(line),
                 line.price_version,
                 time(explanation.price_effective_from_ms)
             ),
@@ -238,8 +284,11 @@ pub fn explanation(look: Look, explanation: &BillLineExplanation) -> String {
             },
         ]);
     }
-    text.push_str(&table.render_or("no usage fell on this line"));
-    text.push('\n');
+    let traffic = explanation.line.as_ref().is_some_and(is_traffic);
+    if !traffic {
+        text.push_str(&table.render_or("no usage fell on this line"));
+        text.push('\n');
+    }
     for (n, step) in (1..).zip(&explanation.steps) {
         text.push_str(&format!("{n}. {}\n", escape(step)));
     }
@@ -269,6 +318,11 @@ pub fn verification(v: &BillVerification) -> String {
         "seconds",
         format!("{ledger} in the ledger, {again} recomputed"),
     );
+    let (ledger, again) = (v.bytes_ledger, v.bytes_recomputed);
+    fields.add(
+        "bytes out",
+        format!("{ledger} in the ledger, {again} as hosts counted"),
+    );
     fields.add("live state", &v.state_hash);
     fields.add("rebuilt", &v.replayed_state_hash);
     let mut text = fields.render();
@@ -282,13 +336,13 @@ pub fn verification(v: &BillVerification) -> String {
 /// The ledger for people.
 pub fn usage(look: Look, usage: &ListUsageResponse) -> String {
     let header = [
-        "INSTANCE", ">RUN", "TYPE", "FROM", ">SECONDS", "END", "+TO", "+>OPENED", "+>CLOSED",
+        "ID", ">RUN", "RESOURCE", "FROM", ">SECONDS", "END", "+TO", "+>OPENED", "+>CLOSED",
     ];
     let mut table = Table::new(look, &header);
     for interval in &usage.intervals {
         let open = interval.end_index == 0;
         table.row([
-            interval.instance_id.as_str().into(),
+            interval.resource_id.as_str().into(),
             interval.run.to_string().into(),
             interval.resource.as_str().into(),
             time(interval.started_at_ms).into(),
@@ -309,7 +363,7 @@ pub fn usage(look: Look, usage: &ListUsageResponse) -> String {
 /// The ledger for a spreadsheet.
 pub fn usage_csv(usage: &ListUsageResponse) -> Vec<Vec<String>> {
     let header = [
-        "instance_id",
+        "resource_id",
         "project_id",
         "run",
         "resource",
@@ -322,7 +376,7 @@ pub fn usage_csv(usage: &ListUsageResponse) -> Vec<Vec<String>> {
     ];
     let row = |i: &UsageInterval| {
         vec![
-            i.instance_id.clone(),
+            i.resource_id.clone(),
             i.project_id.clone(),
             i.run.to_string(),
             i.resource.clone(),

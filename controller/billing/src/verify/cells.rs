@@ -42,7 +42,7 @@ pub(super) fn cells(runs: &[ProvenRun], book: &PriceBook) -> Cells {
                     continue;
                 }
                 let line = LineId {
-                    instance: run.instance,
+                    subject: run.subject,
                     day: UtcDay(day),
                     resource: run.resource.clone(),
                     price_version: window.version,

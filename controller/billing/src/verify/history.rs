@@ -3,14 +3,15 @@
 
 use std::collections::BTreeMap;
 
-use nube_types::{InstanceId, ProjectId, TimestampMs};
+use crate::subject::Subject;
+use nube_types::{ProjectId, TimestampMs};
 
 use super::{Finding, Transition, TransitionKind};
 
 /// A run that the history proves.
 #[derive(Debug, Clone)]
 pub(super) struct ProvenRun {
-    pub instance: InstanceId,
+    pub subject: Subject,
     pub project: ProjectId,
     pub resource: String,
     /// Ordinal from 1.
@@ -33,8 +34,8 @@ pub(super) fn runs(
     findings: &mut Vec<Finding>,
 ) -> Vec<ProvenRun> {
     let mut runs: Vec<ProvenRun> = Vec::new();
-    let mut open: BTreeMap<InstanceId, usize> = BTreeMap::new();
-    let mut ordinals: BTreeMap<InstanceId, u32> = BTreeMap::new();
+    let mut open: BTreeMap<Subject, usize> = BTreeMap::new();
+    let mut ordinals: BTreeMap<Subject, u32> = BTreeMap::new();
     let mut last = (0, TimestampMs(0));
     for transition in transitions {
         if transition.index < last.0 || transition.at < last.1 {
@@ -43,18 +44,18 @@ pub(super) fn runs(
             });
         }
         last = (transition.index, transition.at);
-        let running = open.get(&transition.instance).copied();
+        let running = open.get(&transition.subject).copied();
         match (running, transition.kind) {
             // Repeated reports of the same fact change nothing.
             (Some(_), TransitionKind::Started) => {}
             (None, TransitionKind::Started) => {
-                let ordinal = ordinals.entry(transition.instance).or_default();
+                let ordinal = ordinals.entry(transition.subject).or_default();
                 *ordinal = ordinal.saturating_add(1);
-                open.insert(transition.instance, runs.len());
+                open.insert(transition.subject, runs.len());
                 runs.push(begin(transition, *ordinal));
             }
             (Some(position), _) => {
-                open.remove(&transition.instance);
+                open.remove(&transition.subject);
                 runs[position].end = Some(end_of(transition, runs[position].start));
                 runs[position].end_index = Some(transition.index);
             }
@@ -72,7 +73,7 @@ pub(super) fn runs(
 
 fn begin(transition: &Transition, run: u32) -> ProvenRun {
     ProvenRun {
-        instance: transition.instance,
+        subject: transition.subject,
         project: transition.project,
         resource: transition.resource.clone(),
         run,

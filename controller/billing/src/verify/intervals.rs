@@ -3,7 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use nube_types::{InstanceId, TimestampMs};
+use crate::subject::Subject;
+use nube_types::TimestampMs;
 
 use super::history::ProvenRun;
 use super::{Field, Finding};
@@ -19,15 +20,15 @@ pub(super) fn compare(
     let single = without_doubles(ledger, findings);
     findings.extend(single.iter().filter_map(|interval| malformed(interval)));
     overlaps(&single, as_of, findings);
-    let mut by_start: BTreeMap<(InstanceId, u64), &UsageInterval> = single
+    let mut by_start: BTreeMap<(Subject, u64), &UsageInterval> = single
         .iter()
-        .map(|interval| ((interval.instance, interval.start_index), *interval))
+        .map(|interval| ((interval.subject, interval.start_index), *interval))
         .collect();
     for run in runs {
-        match by_start.remove(&(run.instance, run.start_index)) {
+        match by_start.remove(&(run.subject, run.start_index)) {
             Some(interval) => compare_one(run, interval, as_of, findings),
             None => findings.push(Finding::Missing {
-                instance: run.instance,
+                subject: run.subject,
                 start_index: run.start_index,
                 from: run.from,
                 to: run.to,
@@ -35,7 +36,7 @@ pub(super) fn compare(
         }
     }
     findings.extend(by_start.into_values().map(|interval| Finding::Unproven {
-        instance: interval.instance,
+        subject: interval.subject,
         run: interval.run,
         start_index: interval.start_index,
     }));
@@ -49,14 +50,14 @@ fn without_doubles<'a>(
     let mut seen_starts = BTreeSet::new();
     let mut single = Vec::new();
     for interval in ledger {
-        let (instance, run, start_index) = (interval.instance, interval.run, interval.start_index);
-        let new_run = seen_runs.insert((instance, run));
-        let new_start = seen_starts.insert((instance, start_index));
+        let (subject, run, start_index) = (interval.subject, interval.run, interval.start_index);
+        let new_run = seen_runs.insert((subject, run));
+        let new_start = seen_starts.insert((subject, start_index));
         if new_run && new_start {
             single.push(*interval);
         } else {
             findings.push(Finding::Double {
-                instance,
+                subject,
                 run,
                 start_index,
             });
@@ -77,24 +78,24 @@ fn malformed(interval: &UsageInterval) -> Option<Finding> {
         .end_index
         .is_none_or(|index| index >= interval.start_index);
     (!together || !half_open || !later).then_some(Finding::Malformed {
-        instance: interval.instance,
+        subject: interval.subject,
         run: interval.run,
     })
 }
 
 fn overlaps(single: &[&UsageInterval], as_of: TimestampMs, findings: &mut Vec<Finding>) {
     let mut sorted = single.to_vec();
-    sorted.sort_by_key(|interval| (interval.instance, interval.start, interval.start_index));
+    sorted.sort_by_key(|interval| (interval.subject, interval.start, interval.start_index));
     let mut longest: Option<&UsageInterval> = None;
     for interval in sorted {
-        let before = longest.filter(|before| before.instance == interval.instance);
+        let before = longest.filter(|before| before.subject == interval.subject);
         let end = interval.end_second(as_of);
         let covered = before.map_or(0, |before| before.end_second(as_of));
         if let Some(before) = before
             && interval.start_second() < covered.min(end)
         {
             findings.push(Finding::Overlap {
-                instance: interval.instance,
+                subject: interval.subject,
                 run: before.run,
                 other_run: interval.run,
                 from: interval.start_second(),
@@ -114,12 +115,12 @@ fn compare_one(
     as_of: TimestampMs,
     findings: &mut Vec<Finding>,
 ) {
-    let (instance, ordinal) = (run.instance, interval.run);
+    let (subject, ordinal) = (run.subject, interval.run);
     let (from, to) = (interval.start_second(), interval.end_second(as_of));
     let mut edges = |billed_from: u64, proven_from: u64, billed_to: u64, proven_to: u64| {
         if billed_from > proven_from {
             findings.push(Finding::Gap {
-                instance,
+                subject,
                 run: ordinal,
                 from: proven_from,
                 to: billed_from,
@@ -128,7 +129,7 @@ fn compare_one(
         if billed_from < proven_from {
             let (from, to) = (billed_from, proven_from);
             findings.push(Finding::Excess {
-                instance,
+                subject,
                 run: ordinal,
                 from,
                 to,
@@ -136,7 +137,7 @@ fn compare_one(
         }
         if billed_to < proven_to {
             findings.push(Finding::Gap {
-                instance,
+                subject,
                 run: ordinal,
                 from: billed_to,
                 to: proven_to,
@@ -145,7 +146,7 @@ fn compare_one(
         if billed_to > proven_to {
             let (from, to) = (proven_to, billed_to);
             findings.push(Finding::Excess {
-                instance,
+                subject,
                 run: ordinal,
                 from,
                 to,
@@ -166,7 +167,7 @@ fn compare_one(
     ];
     let wrong = checks.into_iter().filter(|(_, equal)| !equal);
     findings.extend(wrong.map(|(field, _)| Finding::Differs {
-        instance,
+        subject,
         run: ordinal,
         field,
     }));

@@ -146,7 +146,7 @@ fn check_names(state: &State, command: &LaunchInstances) -> Result<(), Refusal> 
         }
         // The ledger outlives the record: its runs must not be written over.
         let known = state.instances.get(&new.id).is_some()
-            || state.usage.get(&(new.id, 1)).is_some()
+            || state.usage.get(&(new.id.into(), 1)).is_some()
             || eviction::is_owed(state, new.id);
         if known || !fresh_ids.insert(new.id) {
             return Err(Refusal::IdTaken(new.id.to_string()));

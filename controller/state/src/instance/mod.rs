@@ -265,7 +265,7 @@ impl Instance {
     pub fn is_metered(&self, state: &State) -> bool {
         state
             .usage
-            .get(&(self.id, self.runs))
+            .get(&(self.id.into(), self.runs))
             .is_some_and(nube_billing::UsageInterval::is_open)
     }
 }
