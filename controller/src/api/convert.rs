@@ -233,6 +233,10 @@ pub fn node(state: &State, node: &state::Node) -> v1::Node {
         fence_epoch: node.fence_epoch,
         fenced: node.fenced,
         evictions: used.evictions,
+        overlay_address: facts
+            .overlay_address
+            .map(|address| std::net::Ipv4Addr::from(address).to_string())
+            .unwrap_or_default(),
     }
 }
 

@@ -59,12 +59,17 @@ pub(crate) fn bin(name: &str) -> anyhow::Result<PathBuf> {
 
 /// The micro image, as `cargo xtask image micro` built it.
 pub fn micro_image() -> anyhow::Result<PathBuf> {
+    image("micro")
+}
+
+/// An image, as `cargo xtask image NAME` built it. `NUBE_MICRO_IMAGE` says where
+/// micro is, and others are beside it.
+pub fn image(name: &str) -> anyhow::Result<PathBuf> {
     let default = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/images/micro");
-    let dir = std::env::var_os("NUBE_MICRO_IMAGE").map_or(default, PathBuf::from);
-    let dir = dir
-        .canonicalize()
-        .context("no micro image: run `cargo xtask image micro`")?;
-    Ok(dir)
+    let micro = std::env::var_os("NUBE_MICRO_IMAGE").map_or(default, PathBuf::from);
+    let dir = micro.with_file_name(name);
+    dir.canonicalize()
+        .with_context(|| format!("no such image: run `cargo xtask image {name}`"))
 }
 
 impl Cloud {

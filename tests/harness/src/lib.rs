@@ -4,9 +4,11 @@
 
 mod cloud;
 mod host;
+mod internet;
 pub mod lab;
 mod run;
 
-pub use cloud::{Cloud, Size, micro_image};
+pub use cloud::{Cloud, Size, image, micro_image};
 pub use host::{Leftovers, Process, guest_of, machines};
+pub use internet::Internet;
 pub use run::{Finished, eventually, run};
