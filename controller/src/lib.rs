@@ -17,6 +17,8 @@ pub mod cell;
 pub mod certify;
 pub mod clock;
 pub mod config;
+#[cfg(test)]
+mod fixture;
 pub mod fleet;
 pub mod identity;
 pub mod listener;

@@ -9,6 +9,7 @@ use anyhow::Context;
 use nube_proto::agent::v1::agent_service_server::AgentServiceServer;
 use nube_proto::peer::v1::peer_service_server::PeerServiceServer;
 use nube_proto::v1::access_key_service_server::AccessKeyServiceServer;
+use nube_proto::v1::address_service_server::AddressServiceServer;
 use nube_proto::v1::billing_service_server::BillingServiceServer;
 use nube_proto::v1::cluster_service_server::ClusterServiceServer;
 use nube_proto::v1::event_service_server::EventServiceServer;
@@ -16,10 +17,14 @@ use nube_proto::v1::image_service_server::ImageServiceServer;
 use nube_proto::v1::instance_service_server::InstanceServiceServer;
 use nube_proto::v1::instance_type_service_server::InstanceTypeServiceServer;
 use nube_proto::v1::join_service_server::JoinServiceServer;
+use nube_proto::v1::load_balancer_service_server::LoadBalancerServiceServer;
+use nube_proto::v1::network_service_server::NetworkServiceServer;
 use nube_proto::v1::node_service_server::NodeServiceServer;
 use nube_proto::v1::principal_service_server::PrincipalServiceServer;
 use nube_proto::v1::project_service_server::ProjectServiceServer;
+use nube_proto::v1::security_group_service_server::SecurityGroupServiceServer;
 use nube_proto::v1::ssh_key_service_server::SshKeyServiceServer;
+use nube_proto::v1::subnet_service_server::SubnetServiceServer;
 use nube_types::limits::MESSAGE_BYTES_MAX;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -296,8 +301,8 @@ fn builder() -> Server {
 
 fn serve(cell: Arc<Cell>, tls: &Tls, listeners: Vec<TcpListener>) -> anyhow::Result<Serving> {
     use api::{
-        access_key, billing, cluster, event, image, instance, instance_type, join, node, principal,
-        project, ssh_key,
+        access_key, address, billing, cluster, event, image, instance, instance_type, join,
+        load_balancer, network, node, principal, project, security_group, ssh_key, subnet,
     };
     let (health, health_service) = tonic_health::server::health_reporter();
     tokio::spawn(async move {
@@ -322,6 +327,19 @@ fn serve(cell: Arc<Cell>, tls: &Tls, listeners: Vec<TcpListener>) -> anyhow::Res
         .add_service(bounded!(cell, ImageServiceServer, image::Service))
         .add_service(bounded!(cell, SshKeyServiceServer, ssh_key::Service))
         .add_service(bounded!(cell, ProjectServiceServer, project::Service))
+        .add_service(bounded!(cell, NetworkServiceServer, network::Service))
+        .add_service(bounded!(cell, SubnetServiceServer, subnet::Service))
+        .add_service(bounded!(
+            cell,
+            SecurityGroupServiceServer,
+            security_group::Service
+        ))
+        .add_service(bounded!(cell, AddressServiceServer, address::Service))
+        .add_service(bounded!(
+            cell,
+            LoadBalancerServiceServer,
+            load_balancer::Service
+        ))
         .add_service(bounded!(cell, PrincipalServiceServer, principal::Service))
         .add_service(bounded!(cell, AccessKeyServiceServer, access_key::Service))
         .add_service(bounded!(cell, EventServiceServer, event::Service))

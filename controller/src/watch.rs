@@ -75,14 +75,14 @@ impl Revision {
 #[must_use]
 pub fn show(view: &State, record: &Watched, removed: bool) -> Shown {
     let encode = |sees_hosts| {
-        let (kind, id, object) = object(view, record, sees_hosts);
+        let (kind, id) = kind_and_id(record);
         let project = record.project();
         let change = v1::Change {
             kind: kind.to_owned(),
             id,
             project_id: project.map(|id| id.to_string()).unwrap_or_default(),
             removed,
-            object: (!removed).then_some(object),
+            object: (!removed).then(|| object(view, record, sees_hosts)),
         };
         (kind, Bytes::from(change.encode_to_vec()))
     };
@@ -95,53 +95,40 @@ pub fn show(view: &State, record: &Watched, removed: bool) -> Shown {
     }
 }
 
-fn object(
-    view: &State,
-    record: &Watched,
-    sees_hosts: bool,
-) -> (&'static str, String, v1::change::Object) {
+fn kind_and_id(record: &Watched) -> (&'static str, String) {
+    match record {
+        Watched::SshKey(key) => ("ssh_key", key.id.to_string()),
+        Watched::Image(image) => ("image", image.id.to_string()),
+        Watched::Node(node) => ("node", node.facts.id.to_string()),
+        Watched::Instance(instance) => ("instance", instance.id.to_string()),
+        Watched::Project(project) => ("project", project.id.to_string()),
+        Watched::Principal(principal) => ("principal", principal.id.to_string()),
+        Watched::AccessKey(key) => ("access_key", key.id.to_string()),
+        Watched::Event(event) => ("event", format!("{}.{}", event.index, event.ordinal)),
+        Watched::Network(network) => ("network", network.id.to_string()),
+        Watched::Subnet(subnet) => ("subnet", subnet.id.to_string()),
+        Watched::SecurityGroup(group) => ("security_group", group.id.to_string()),
+        Watched::Address(address) => ("address", address.id.to_string()),
+        Watched::LoadBalancer(balancer) => ("load_balancer", balancer.id.to_string()),
+    }
+}
+
+fn object(view: &State, record: &Watched, sees_hosts: bool) -> v1::change::Object {
     use v1::change::Object;
     match record {
-        Watched::SshKey(key) => (
-            "ssh_key",
-            key.id.to_string(),
-            Object::SshKey(convert::ssh_key(key)),
-        ),
-        Watched::Image(image) => (
-            "image",
-            image.id.to_string(),
-            Object::Image(convert::image(image)),
-        ),
-        Watched::Node(node) => (
-            "node",
-            node.facts.id.to_string(),
-            Object::Node(convert::node(view, node)),
-        ),
-        Watched::Instance(instance) => (
-            "instance",
-            instance.id.to_string(),
-            Object::Instance(convert::instance(view, instance, sees_hosts)),
-        ),
-        Watched::Project(project) => (
-            "project",
-            project.id.to_string(),
-            Object::Project(convert::project(view, project)),
-        ),
-        Watched::Principal(principal) => (
-            "principal",
-            principal.id.to_string(),
-            Object::Principal(convert::principal(view, principal, None)),
-        ),
-        Watched::AccessKey(key) => (
-            "access_key",
-            key.id.to_string(),
-            Object::AccessKey(convert::access_key(view, key)),
-        ),
-        Watched::Event(event) => (
-            "event",
-            format!("{}.{}", event.index, event.ordinal),
-            Object::Event(convert::event(event, sees_hosts)),
-        ),
+        Watched::SshKey(key) => Object::SshKey(convert::ssh_key(key)),
+        Watched::Image(image) => Object::Image(convert::image(image)),
+        Watched::Node(node) => Object::Node(convert::node(view, node)),
+        Watched::Instance(one) => Object::Instance(convert::instance(view, one, sees_hosts)),
+        Watched::Project(project) => Object::Project(convert::project(view, project)),
+        Watched::Principal(one) => Object::Principal(convert::principal(view, one, None)),
+        Watched::AccessKey(key) => Object::AccessKey(convert::access_key(view, key)),
+        Watched::Event(event) => Object::Event(convert::event(event, sees_hosts)),
+        Watched::Network(network) => Object::Network(convert::network(view, network)),
+        Watched::Subnet(subnet) => Object::Subnet(convert::subnet_record(view, subnet)),
+        Watched::SecurityGroup(one) => Object::SecurityGroup(convert::security_group(view, one)),
+        Watched::Address(address) => Object::Address(convert::address(view, address)),
+        Watched::LoadBalancer(one) => Object::LoadBalancer(convert::load_balancer(view, one)),
     }
 }
 

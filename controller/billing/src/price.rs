@@ -126,6 +126,19 @@ impl PriceBook {
         }
     }
 
+    /// The book of a new cluster whose tenants rent networks as well. A price of
+    /// `internet-out` is per GiB sent to the internet, not per hour.
+    #[must_use]
+    pub fn with_networks(effective_from: TimestampMs) -> Self {
+        let mut book = Self::default_book(effective_from);
+        for version in &mut book.versions {
+            for (resource, price) in [("address", 5_000_000), ("internet-out", 20_000_000)] {
+                version.entries.insert(resource.to_owned(), price);
+            }
+        }
+        book
+    }
+
     /// Appends prices that hold from `effective_from` and returns their version
     /// number. `now` is replicated time: nothing that is already rated changes.
     pub fn add_version(
@@ -285,6 +298,16 @@ mod test {
         assert_eq!(book.price_at("n1.micro", TimestampMs(4)), None);
         assert_eq!(book.price_at("n9.none", TimestampMs(5)), None);
         assert_eq!(month_price(2_000_000).to_string(), "1.460000000");
+    }
+
+    #[test]
+    fn networks_have_prices_beside_the_types() {
+        let book = PriceBook::with_networks(TimestampMs(5));
+        let price = |resource| book.price_at(resource, TimestampMs(5));
+        assert_eq!(price("n1.micro"), Some((1, 2_000_000)));
+        assert_eq!(price("address"), Some((1, 5_000_000)));
+        assert_eq!(price("internet-out"), Some((1, 20_000_000)));
+        assert!(check_entries(&book.versions[0].entries).is_ok());
     }
 
     #[test]

@@ -8,9 +8,8 @@ use nube_types::{NodeId, net};
 use crate::api::convert;
 use crate::secret::{self, Secret};
 
-/// VXLAN needs 50 bytes of the usual 1500: guests keep this when networks grow
-/// across hosts.
-const MTU: u32 = 1450;
+/// Of guests' interfaces: VXLAN needs 50 bytes of the usual 1500.
+pub const MTU: u32 = 1450;
 
 /// Everything this node should have.
 #[must_use]

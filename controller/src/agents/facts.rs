@@ -3,15 +3,20 @@
 
 use std::net::Ipv4Addr;
 
-use nube_proto::agent::v1::{Hello, ObservedInstance, Report};
+use nube_proto::agent::v1::{HealthReport, Hello, ObservedInstance, Report, TrafficReport};
 use nube_proto::v1;
-use nube_state::command::{Observed, ReportInstances};
+use nube_state::command::{
+    InstanceTraffic, Observed, ReportInstances, ReportTargetHealth, ReportTraffic, TargetVerdict,
+};
 use nube_state::{Accelerator, InstanceStage, InstanceState, Isolation, NodeFacts};
 use nube_types::limits::{INSTANCES_MAX, LABEL_VALUE_BYTES_MAX, REASON_BYTES_MAX};
 use nube_types::{Mib, Name, NodeId, PlacementEpoch, label};
 use tonic::Status;
 
 const DRIVERS_MAX: usize = 8;
+/// Verdicts of one host: an instance may be the target of several load balancers.
+const VERDICTS_MAX: usize = 10_000;
+const VERDICT_REASON_BYTES_MAX: usize = 100;
 const UNKNOWN_MAX: usize = 20;
 /// One host with more is not a host; sums over a cell stay far from overflow.
 const VCPUS_MAX: u32 = 1 << 16;
@@ -134,6 +139,50 @@ fn observed(seen: &ObservedInstance) -> Result<Observed, Status> {
         reason: cut(&seen.reason, REASON_BYTES_MAX),
         found_dead: seen.found_dead,
         reboot_count: seen.reboot_count,
+    })
+}
+
+/// Totals as a command.
+pub fn traffic(node: NodeId, report: &TrafficReport) -> Result<ReportTraffic, Status> {
+    if report.instances.len() > INSTANCES_MAX {
+        return Err(Status::invalid_argument("traffic: too many instances"));
+    }
+    let wrong = |_| Status::invalid_argument("traffic.instance_id: malformed");
+    let instances = report.instances.iter().map(|seen| {
+        Ok(InstanceTraffic {
+            instance: seen.instance_id.parse().map_err(wrong)?,
+            epoch: PlacementEpoch(seen.placement_epoch),
+            bytes_out: seen.bytes_out,
+            bytes_in: seen.bytes_in,
+        })
+    });
+    Ok(ReportTraffic {
+        node,
+        instances: instances.collect::<Result<_, Status>>()?,
+    })
+}
+
+/// Verdicts as a command.
+pub fn health(node: NodeId, report: &HealthReport) -> Result<ReportTargetHealth, Status> {
+    if report.targets.len() > VERDICTS_MAX {
+        return Err(Status::invalid_argument("health: too many targets"));
+    }
+    let wrong = |field: &str| Status::invalid_argument(format!("health.{field}: malformed"));
+    let targets = report.targets.iter().map(|seen| {
+        Ok(TargetVerdict {
+            load_balancer: seen
+                .load_balancer_id
+                .parse()
+                .map_err(|_| wrong("load_balancer_id"))?,
+            instance: seen.instance_id.parse().map_err(|_| wrong("instance_id"))?,
+            epoch: PlacementEpoch(seen.placement_epoch),
+            healthy: seen.healthy,
+            reason: cut(&seen.reason, VERDICT_REASON_BYTES_MAX),
+        })
+    });
+    Ok(ReportTargetHealth {
+        node,
+        targets: targets.collect::<Result<_, Status>>()?,
     })
 }
 

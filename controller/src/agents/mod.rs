@@ -6,6 +6,8 @@ pub mod attach;
 pub mod desired;
 pub mod facts;
 pub mod lease;
+pub mod networks;
+mod news;
 pub mod service;
 pub mod session;
 pub mod talk;

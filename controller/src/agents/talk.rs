@@ -11,7 +11,8 @@
 use nube_proto::agent::v1::agent_message::Message as Up;
 use nube_proto::agent::v1::controller_message::Message as Down;
 use nube_proto::agent::v1::{
-    AgentMessage, HeartbeatAck, Leadership, LeaseGrant, Report, ReportAck,
+    AgentMessage, HealthReport, HeartbeatAck, Leadership, LeaseGrant, Report, ReportAck,
+    TrafficReport,
 };
 use nube_state::{Command, NodeFacts, Outcome, State, member};
 use nube_types::NodeId;
@@ -19,7 +20,7 @@ use nube_types::limits::LEASE_MS;
 use tonic::Status;
 
 use super::lease::{Grant, Leases};
-use super::{desired, facts};
+use super::{desired, facts, networks, news};
 use crate::secret::Secret;
 
 /// What is so at this moment.
@@ -95,8 +96,12 @@ pub struct Talk {
     told_leadership: Option<(bool, u64, [u64; 4])>,
     /// Term and log index of the wish.
     told_wish: Option<(u64, u64)>,
+    /// Term and log index of what it must know of networks.
+    told_networks: Option<(u64, u64)>,
     under_way: Option<UnderWay>,
     waiting: Option<Report>,
+    traffic: Option<TrafficReport>,
+    health: Option<HealthReport>,
     /// The heartbeat whose confirmation is under way, and in which term it began.
     confirming: Option<(u64, u64)>,
     /// A newer heartbeat, for the next one.
@@ -106,7 +111,12 @@ pub struct Talk {
 /// The proposal under way.
 enum UnderWay {
     Registration,
-    Report { agent_epoch: u64, sequence: u64 },
+    Report {
+        agent_epoch: u64,
+        sequence: u64,
+    },
+    /// Of networks: nobody waits for an answer.
+    News,
 }
 
 impl Talk {
@@ -120,8 +130,11 @@ impl Talk {
             facts: None,
             told_leadership: None,
             told_wish: None,
+            told_networks: None,
             under_way: None,
             waiting: None,
+            traffic: None,
+            health: None,
             confirming: None,
             beat: None,
         }
@@ -172,8 +185,10 @@ impl Talk {
         if sight.leads() {
             self.go_on(sight, out)?;
         } else {
-            // The agent keeps its reports for the leader.
+            // The agent keeps its reports for the leader, and tells the rest again.
             self.waiting = None;
+            self.traffic = None;
+            self.health = None;
         }
         Ok(())
     }
@@ -192,8 +207,8 @@ impl Talk {
             Some(Up::Report(report)) if self.facts.is_some() => {
                 self.waiting = Some(report);
             }
-            // TODO-I5
-            Some(Up::Traffic(_) | Up::Health(_)) if self.facts.is_some() => {}
+            Some(Up::Traffic(report)) if self.facts.is_some() => self.traffic = Some(report),
+            Some(Up::Health(report)) if self.facts.is_some() => self.health = Some(report),
             Some(Up::Heartbeat(_) | Up::Report(_) | Up::Traffic(_) | Up::Health(_)) | None => {
                 return Err(Status::invalid_argument("the first message must be hello"));
             }
@@ -287,6 +302,7 @@ impl Talk {
         if self.facts.is_none() {
             return Ok(());
         }
+        self.tell_networks(sight, out);
         self.tell_desired(sight, out);
         if self.under_way.is_some() {
             return Ok(());
@@ -298,8 +314,31 @@ impl Talk {
                 sequence: report.sequence,
             });
             out.push(Output::Propose(Box::new(command)));
+            return Ok(());
+        }
+        if let Some(command) = self.news(sight.state)? {
+            self.under_way = Some(UnderWay::News);
+            out.push(Output::Propose(Box::new(command)));
         }
         Ok(())
+    }
+
+    /// What the agent says of networks, if it is new: verdicts first, connections
+    /// wait for them.
+    fn news(&mut self, state: &State) -> Result<Option<Command>, Status> {
+        if let Some(report) = self.health.take() {
+            let report = facts::health(self.node, &report)?;
+            if news::of_health(state, &report) {
+                return Ok(Some(Command::ReportTargetHealth(report)));
+            }
+        }
+        if let Some(report) = self.traffic.take() {
+            let report = news::of_traffic(state, facts::traffic(self.node, &report)?);
+            if !report.instances.is_empty() {
+                return Ok(Some(Command::ReportTraffic(report)));
+            }
+        }
+        Ok(None)
     }
 
     /// The state knows the host otherwise than its agent described it.
@@ -340,6 +379,19 @@ impl Talk {
     fn wish_now(&self, sight: Sight<'_>) -> (u64, u64) {
         let wish = sight.state.derived.node_wish.get(&self.node).copied();
         (sight.term, wish.unwrap_or_default())
+    }
+
+    /// Before the wish that needs them: a guest's port is let through only when its
+    /// rules are known.
+    fn tell_networks(&mut self, sight: Sight<'_>, out: &mut Vec<Output>) {
+        let changed = sight.state.derived.node_networks.get(&self.node).copied();
+        let now = (sight.term, changed.unwrap_or_default());
+        if self.told_networks == Some(now) {
+            return;
+        }
+        self.told_networks = Some(now);
+        let networks = networks::of_node(sight.state, self.node);
+        out.push(Output::Down(Down::Networks(networks)));
     }
 
     /// Sends the whole wish when it changed, or when this controller has just

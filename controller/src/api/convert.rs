@@ -1,10 +1,17 @@
 //! Records to messages. Every field of every message is set here or said to be
 //! input only; a new field is added here first.
 
+mod network;
+
 use nube_proto::v1;
 use nube_state as state;
 use nube_state::{DesiredState, HostFailurePolicy, InstanceStage, InstanceState, State};
 use nube_types::{ProjectId, TimestampMs};
+
+pub use network::{
+    address, address_pool, elastic_of, load_balancer, network, protocol_word, security_group,
+    subnet, subnet_of, subnet_record,
+};
 
 /// Price of a type now, in nano-units per hour; 0 when it has none.
 pub fn price(state: &State, resource: &str, at: TimestampMs) -> i64 {
@@ -33,7 +40,7 @@ pub fn instance(state: &State, instance: &state::Instance, sees_hosts: bool) -> 
         .images
         .get(&instance.image)
         .map(|image| image.name().to_string());
-    v1::Instance {
+    let mut message = v1::Instance {
         id: instance.id.to_string(),
         name: instance.name.to_string(),
         project_id: instance.project.to_string(),
@@ -76,7 +83,9 @@ pub fn instance(state: &State, instance: &state::Instance, sees_hosts: bool) -> 
         zone: node.map(|node| node.facts.zone.clone()).unwrap_or_default(),
         on_host_failure: host_failure(instance.on_host_failure).into(),
         ..v1::Instance::default()
-    }
+    };
+    network::fill_network(state, instance, &mut message);
+    message
 }
 
 /// What becomes of it when its host is lost.
@@ -257,8 +266,7 @@ pub fn project(state: &State, project: &state::Project) -> v1::Project {
     let used = state.project_use(project.id);
     let keys = state::ssh_key::of_project(state, project.id).count();
     let images = state::image::of_project(state, project.id).count();
-    let held = state.addresses.iter();
-    let addresses = held.filter(|held| held.project == project.id).count();
+    let addresses = state::address::of_project(state, project.id).count();
     v1::Project {
         id: project.id.to_string(),
         name: project.name.to_string(),

@@ -1,8 +1,11 @@
 //! Checks of request fields. Each error names the field and the rule.
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::str::FromStr;
 
 use nube_types::limits::{PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX};
+use nube_types::net::InvalidPrefix;
 use nube_types::{Labels, Name, label};
 use tonic::Status;
 
@@ -49,4 +52,30 @@ pub fn page_size(size: u32) -> Result<usize, Status> {
             format!("1 to {PAGE_SIZE_MAX}, or 0 for the default"),
         )),
     }
+}
+
+/// A range of addresses; the rule names the text and what was meant.
+pub fn prefix<P: FromStr<Err = InvalidPrefix>>(field: &str, text: &str) -> Result<P, Status> {
+    text.parse()
+        .map_err(|error: InvalidPrefix| invalid(field, error.to_string()))
+}
+
+/// One IPv4 address.
+pub fn ipv4(field: &str, text: &str) -> Result<Ipv4Addr, Status> {
+    text.parse().map_err(|_| {
+        let shown: String = text.chars().take(60).collect();
+        let rule = format!(
+            "`{}` is not an IPv4 address as 10.0.0.5",
+            shown.escape_debug()
+        );
+        invalid(field, rule)
+    })
+}
+
+/// A port number, 1 to 65535.
+pub fn port(field: &str, number: u32) -> Result<u16, Status> {
+    u16::try_from(number)
+        .ok()
+        .filter(|port| *port > 0)
+        .ok_or_else(|| invalid(field, format!("{number} is not a port, 1 to 65535")))
 }

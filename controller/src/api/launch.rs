@@ -11,11 +11,14 @@ use nube_state::{
 use nube_types::limits::{
     INSTANCES_PER_LAUNCH_MAX, SSH_KEYS_PER_INSTANCE_MAX, USER_DATA_BYTES_MAX,
 };
-use nube_types::{ImageId, InstanceId, Labels, Name, NodeId, ProjectId, SshKeyId};
+use nube_types::{
+    ImageId, InstanceId, Labels, Name, NetworkId, NodeId, ProjectId, SecurityGroupId, SshKeyId,
+    SubnetId,
+};
 use tonic::{Code, Status};
 
 use super::mutation::Mutation;
-use super::{field, placement, resolve, status};
+use super::{field, placement, resolve, security_group, status};
 use crate::authorise::Caller;
 use crate::cell::Cell;
 use crate::secret;
@@ -39,7 +42,16 @@ pub struct Wish {
     placement: nube_scheduler::Request,
     if_revision: Option<u64>,
     on_host_failure: HostFailurePolicy,
+    port: Port,
     sees_hosts: bool,
+}
+
+/// Where the instances get their ports.
+struct Port {
+    network: Option<NetworkId>,
+    subnet: Option<SubnetId>,
+    address: Option<u32>,
+    security_groups: Vec<SecurityGroupId>,
 }
 
 /// Commits a launch; the answer is its log index and the new ids in order.
@@ -131,7 +143,37 @@ pub fn check(
         placement,
         if_revision: (request.if_revision != 0).then_some(request.if_revision),
         on_host_failure,
+        port: port(state, project, request)?,
         sees_hosts: caller.sees_hosts(),
+    })
+}
+
+fn port(
+    state: &State,
+    project: ProjectId,
+    request: &v1::LaunchInstancesRequest,
+) -> Result<Port, Status> {
+    let network = match request.network.as_str() {
+        "" => None,
+        named => Some(resolve::network(state, project, named)?.id),
+    };
+    let subnet = match request.subnet.as_str() {
+        "" => None,
+        named => Some(resolve::subnet(state, project, &request.network, named)?),
+    };
+    let address = match request.ip.as_str() {
+        "" => None,
+        _ if request.count > 1 => {
+            let rule = format!("one address for {} instances", request.count);
+            return Err(status::invalid("ip", rule));
+        }
+        text => Some(field::ipv4("ip", text)?.to_bits()),
+    };
+    Ok(Port {
+        network: network.or(subnet.as_ref().map(|(network, _)| *network)),
+        subnet: subnet.map(|(_, found)| found.id),
+        address,
+        security_groups: security_group::groups(state, project, &request.security_groups)?,
     })
 }
 
@@ -290,10 +332,10 @@ fn command(cell: &Cell, wish: &Wish, placed: Placed) -> Command {
         if_revision: wish.if_revision,
         on_host_failure: wish.on_host_failure,
         needs: placement::needs(&wish.placement),
-        network: None,
-        subnet: None,
-        address: None,
-        security_groups: Vec::new(),
+        network: wish.port.network,
+        subnet: wish.port.subnet,
+        address: wish.port.address,
+        security_groups: wish.port.security_groups.clone(),
     })
 }
 

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use nube_proto::v1;
-use nube_state::{AccessRole, State, Watched};
+use nube_state::{AccessRole, State, Watched, security_group};
 use nube_types::limits::{MESSAGE_BYTES_MAX, WATCHERS_MAX};
 use tonic::body::Body;
 use tonic::server::{Grpc, NamedService, ServerStreamingService};
@@ -28,15 +28,20 @@ use crate::watch::{Compacted, Shown, show};
 pub struct Service(pub Arc<Cell>);
 
 const NAME: &str = "nube.v1.WatchService";
-const KINDS: [&str; 8] = [
+const KINDS: [&str; 13] = [
     "access_key",
+    "address",
     "event",
     "image",
     "instance",
+    "load_balancer",
+    "network",
     "node",
     "principal",
     "project",
+    "security_group",
     "ssh_key",
+    "subnet",
 ];
 /// Objects in one message of the first list: far below the message limit.
 const INITIAL_CHUNK: usize = 200;
@@ -251,7 +256,8 @@ fn initial(state: &State, filter: &Filter) -> Vec<Encoded> {
         .chain(instances.map(|instance| Watched::Instance(Box::new(instance))))
         .chain(state.projects.iter().cloned().map(Watched::Project))
         .chain(state.principals.iter().cloned().map(Watched::Principal))
-        .chain(state.access_keys.iter().cloned().map(Watched::AccessKey));
+        .chain(state.access_keys.iter().cloned().map(Watched::AccessKey))
+        .chain(in_networks(state));
     let mine = everything
         .filter(|record| {
             let project = record.project();
@@ -277,6 +283,19 @@ fn initial(state: &State, filter: &Filter) -> Vec<Encoded> {
         last.initial_end = true;
     }
     parts
+}
+
+fn in_networks(state: &State) -> impl Iterator<Item = Watched> {
+    // Default groups are there before they have records.
+    let projects = state.projects.iter();
+    let groups = projects.flat_map(|project| security_group::of_project(state, project.id));
+    let balancers = state.load_balancers.iter().cloned();
+    let networks = state.networks.iter().cloned().map(Watched::Network);
+    networks
+        .chain(state.subnets.iter().cloned().map(Watched::Subnet))
+        .chain(groups.map(|group| Watched::SecurityGroup(Box::new(group))))
+        .chain(state.addresses.iter().cloned().map(Watched::Address))
+        .chain(balancers.map(|balancer| Watched::LoadBalancer(Box::new(balancer))))
 }
 
 #[cfg(test)]

@@ -266,6 +266,14 @@ fn records(sheet: &mut Sheet<'_>, state: &State) {
             ("events", state.events.len()),
             ("placements", state.placements.len()),
             ("evictions", state.evictions.len()),
+            ("subnets", state.subnets.len()),
+            ("security_groups", state.security_groups.len()),
+            ("address_pools", state.address_pools.len()),
+            ("addresses", state.addresses.len()),
+            ("load_balancers", state.load_balancers.len()),
+            ("target_health", state.target_health.len()),
+            ("traffic_counters", state.traffic_counters.len()),
+            ("traffic_usage", state.traffic_usage.len()),
         ],
     );
 }

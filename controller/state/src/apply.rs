@@ -4,8 +4,8 @@ use crate::command::{Command, Envelope, Tick};
 use crate::outcome::{Outcome, Refusal};
 use crate::state::{self, State};
 use crate::{
-    access_key, event, eviction, hash_check, image, instance, join_token, member, network, node,
-    principal, project, request, ssh_key,
+    access_key, address, event, eviction, hash_check, image, instance, join_token, load_balancer,
+    member, network, node, principal, project, request, security_group, ssh_key, subnet, traffic,
 };
 
 /// Applies the entry at `index`. Deterministic; synchronous; no I/O.
@@ -29,6 +29,7 @@ pub fn apply(state: &mut State, index: u64, envelope: &Envelope) -> Outcome {
     let before = event::Before::of(state, &envelope.command);
     match run(state, &envelope.command) {
         Ok(outcome) => {
+            network::tell_hosts(state);
             event::record(state, envelope, before);
             if let Some(request) = envelope.request {
                 request::remember(state, request, outcome.clone());
@@ -75,10 +76,40 @@ fn run(state: &mut State, command: &Command) -> Result<Outcome, Refusal> {
         Command::CheckStateHash(command) => Ok(hash_check::check(state, command)),
         Command::FenceNode(command) => eviction::fence(state, command),
         Command::ReplaceInstance(command) => eviction::replace(state, command),
-        _ => Err(Refusal::Invalid {
-            field: "command".to_owned(),
-            rule: "not built yet".to_owned(),
-        }),
+        _ => run_on_networks(state, command),
+    }
+}
+
+fn run_on_networks(state: &mut State, command: &Command) -> Result<Outcome, Refusal> {
+    match command {
+        Command::CreateNetwork(command) => network::create(state, command),
+        Command::SetInternetGateway(project, id, attached) => {
+            network::set_gateway(state, *project, *id, *attached)
+        }
+        Command::DeleteNetwork(project, id) => network::delete(state, *project, *id),
+        Command::CreateSubnet(command) => subnet::create(state, command),
+        Command::DeleteSubnet(project, id) => subnet::delete(state, *project, *id),
+        Command::CreateSecurityGroup(command) => security_group::create(state, command),
+        Command::AddSecurityRule(command) => security_group::add_rule(state, command),
+        Command::RemoveSecurityRule(project, group, rule) => {
+            security_group::remove_rule(state, *project, *group, *rule)
+        }
+        Command::SetInstanceSecurityGroups(project, instance, groups) => {
+            security_group::set_of_instance(state, *project, *instance, groups)
+        }
+        Command::DeleteSecurityGroup(project, id) => security_group::delete(state, *project, *id),
+        Command::AddAddressPool(range) => address::add(state, *range),
+        Command::RemoveAddressPool(range) => address::remove(state, *range),
+        Command::AllocateAddress(command) => address::allocate(state, command),
+        Command::AssociateAddress(command) => address::associate(state, command),
+        Command::DisassociateAddress(project, id) => address::disassociate(state, *project, *id),
+        Command::ReleaseAddress(project, id) => address::release(state, *project, *id),
+        Command::CreateLoadBalancer(command) => load_balancer::create(state, command),
+        Command::SetTargetDraining(command) => load_balancer::drain(state, command),
+        Command::DeleteLoadBalancer(project, id) => load_balancer::delete(state, *project, *id),
+        Command::ReportTraffic(command) => traffic::report(state, command),
+        Command::ReportTargetHealth(command) => load_balancer::report(state, command),
+        other => unreachable!("handled before: {other:?}"),
     }
 }
 

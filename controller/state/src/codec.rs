@@ -4,6 +4,7 @@
 //! read by a new version. Encoding is canonical: equal states, equal bytes.
 
 mod hash;
+mod rows;
 
 use minicbor::{Decode, Encode};
 use nube_billing::PriceBook;
@@ -12,9 +13,10 @@ use nube_types::TimestampMs;
 use crate::command::Envelope;
 use crate::outcome::Outcome;
 use crate::state::{Cluster, Derived, State, default_project};
-use crate::table::{Record, Table, is_default, store_key};
+use crate::table::{Record, Table, is_default};
 
 pub use hash::{copy_hash, replica_hash, state_hash};
+pub use rows::{decode_rows, rows};
 
 /// Version of everything in this file. A replica that meets a newer one stops.
 pub const FORMAT: u8 = 1;
@@ -23,7 +25,7 @@ pub const FORMAT: u8 = 1;
 pub const META_KEY: &[u8] = &[0];
 
 /// The highest command number that this version knows.
-pub const COMMAND_MAX: u64 = 27;
+pub const COMMAND_MAX: u64 = 48;
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// Why bytes are not what they should be.
@@ -162,9 +164,38 @@ struct Meta {
     network_number_max: Option<u32>,
     #[n(7)]
     events_forgotten: Option<u64>,
-    /// Tables behind those that every version writes; 0: none has a row.
+    /// How many of the tables behind those that every version writes are here: up
+    /// to the last one with a row.
     #[cbor(n(10), skip_if = "is_default")]
     tables_more: u8,
+}
+
+/// Calls a macro with every table behind those that every version writes, in
+/// their order, which is for ever.
+macro_rules! with_later_tables {
+    ($each:ident) => {
+        $each!(
+            evictions,
+            subnets,
+            security_groups,
+            address_pools,
+            addresses,
+            load_balancers,
+            target_health,
+            traffic_counters,
+            traffic_usage
+        )
+    };
+}
+
+/// A state that an older version could have made has that version's bytes.
+fn tables_more(state: &State) -> u8 {
+    macro_rules! lengths {
+        ($($table:ident),*) => { [$(state.$table.len()),*] };
+    }
+    let lengths = with_later_tables!(lengths);
+    let last = (1..).zip(lengths).filter(|(_, length)| *length > 0).last();
+    last.map_or(0, |(position, _)| position)
 }
 
 impl Meta {
@@ -178,7 +209,7 @@ impl Meta {
             placement_revision: Some(state.placement_revision),
             network_number_max: Some(state.network_number_max),
             events_forgotten: Some(state.events_forgotten),
-            tables_more: u8::from(!state.evictions.is_empty()),
+            tables_more: tables_more(state),
         }
     }
 
@@ -231,9 +262,17 @@ pub fn encode_snapshot(state: &State) -> Vec<u8> {
     encode_table(&mut encoder, &state.placements);
     encode_table(&mut encoder, &state.join_tokens);
     encode_table(&mut encoder, &state.members);
-    if !state.evictions.is_empty() {
-        encode_table(&mut encoder, &state.evictions);
+    let mut left = tables_more(state);
+    macro_rules! encode_later {
+        ($($table:ident),*) => {
+            $(if left > 0 {
+                encode_table(&mut encoder, &state.$table);
+                left -= 1;
+            })*
+        };
     }
+    with_later_tables!(encode_later);
+    debug_assert_eq!(left, 0, "each later table is in the list");
     bytes
 }
 
@@ -273,16 +312,40 @@ pub fn decode_snapshot(bytes: &[u8]) -> Result<State, CodecError> {
         decode_table(&mut decoder, &mut state.join_tokens)?;
         decode_table(&mut decoder, &mut state.members)?;
     }
-    match tables_more {
-        0 => {}
-        1 => decode_table(&mut decoder, &mut state.evictions)?,
-        _ => return Err(newer("a table of a snapshot")),
-    }
+    decode_later_tables(&mut decoder, &mut state, tables_more)?;
     if decoder.position() + 1 != bytes.len() {
         return Err(newer("what comes after the last table of a snapshot"));
     }
     finish(&mut state);
     Ok(state)
+}
+
+fn decode_later_tables(
+    decoder: &mut minicbor::Decoder<'_>,
+    state: &mut State,
+    count: u8,
+) -> Result<(), CodecError> {
+    let mut left = count;
+    macro_rules! decode_later {
+        ($($table:ident),*) => {
+            $(if left > 0 {
+                decode_table(decoder, &mut state.$table)?;
+                left -= 1;
+            })*
+        };
+    }
+    with_later_tables!(decode_later);
+    if left > 0 {
+        return Err(newer("a table of a snapshot"));
+    }
+    // The last of them has a row, or there would be two forms of one state.
+    if tables_more(state) != count {
+        return Err(CodecError::Malformed {
+            what: "snapshot",
+            cause: "empty tables at its end".to_owned(),
+        });
+    }
+    Ok(())
 }
 
 /// Reads one value that this version would write in the same way. An older version's
@@ -322,99 +385,6 @@ fn decode_table<R: Record>(
         last = Some(key);
         table.put(record);
     }
-    Ok(())
-}
-
-/// Every record as the store keeps it; the singletons come from [`encode_meta`].
-pub fn rows(state: &State) -> impl Iterator<Item = (Vec<u8>, Vec<u8>)> {
-    let keys_to_types = state.ssh_keys.rows().chain(state.images.rows());
-    let to_networks = keys_to_types
-        .chain(state.instance_types.rows())
-        .chain(state.networks.rows());
-    let to_nodes = to_networks
-        .chain(state.released.rows())
-        .chain(state.requests.rows())
-        .chain(state.nodes.rows());
-    to_nodes
-        .chain(state.instances.rows())
-        .chain(state.usage.rows())
-        .chain(state.transitions.rows())
-        .chain(state.projects.rows())
-        .chain(state.principals.rows())
-        .chain(state.access_keys.rows())
-        .chain(state.events.rows())
-        .chain(state.placements.rows())
-        .chain(state.join_tokens.rows())
-        .chain(state.members.rows())
-        .chain(state.evictions.rows())
-}
-
-/// Reads a state from the store's rows (key, value), in any order.
-pub fn decode_rows<K: AsRef<[u8]>, V: AsRef<[u8]>>(
-    rows: impl Iterator<Item = (K, V)>,
-) -> Result<State, CodecError> {
-    let mut tables = State::default();
-    let mut meta = None;
-    for (key, value) in rows {
-        let (key, value) = (key.as_ref(), value.as_ref());
-        if key == META_KEY {
-            meta = Some(whole::<Meta>(unversioned(value)?, "store singletons")?);
-        } else {
-            decode_row(&mut tables, key, value)?;
-        }
-    }
-    let Some(meta) = meta else {
-        let cause = "no singletons".to_owned();
-        return Err(CodecError::Malformed {
-            what: "store",
-            cause,
-        });
-    };
-    let mut state = meta.over(tables);
-    finish(&mut state);
-    Ok(state)
-}
-
-fn decode_row(state: &mut State, key: &[u8], value: &[u8]) -> Result<(), CodecError> {
-    match key.first().copied().unwrap_or_default() {
-        1 => put_row(&mut state.ssh_keys, key, value),
-        2 => put_row(&mut state.images, key, value),
-        3 => put_row(&mut state.instance_types, key, value),
-        4 => put_row(&mut state.networks, key, value),
-        5 => put_row(&mut state.released, key, value),
-        6 => put_row(&mut state.requests, key, value),
-        7 => put_row(&mut state.nodes, key, value),
-        8 => put_row(&mut state.instances, key, value),
-        9 => put_row(&mut state.usage, key, value),
-        10 => put_row(&mut state.transitions, key, value),
-        11 => put_row(&mut state.projects, key, value),
-        12 => put_row(&mut state.principals, key, value),
-        13 => put_row(&mut state.access_keys, key, value),
-        14 => put_row(&mut state.events, key, value),
-        17 => put_row(&mut state.placements, key, value),
-        15 => put_row(&mut state.join_tokens, key, value),
-        16 => put_row(&mut state.members, key, value),
-        18 => put_row(&mut state.evictions, key, value),
-        table => {
-            let cause = format!("unknown table {table}");
-            Err(CodecError::Malformed {
-                what: "store row",
-                cause,
-            })
-        }
-    }
-}
-
-fn put_row<R: Record>(table: &mut Table<R>, key: &[u8], value: &[u8]) -> Result<(), CodecError> {
-    let record: R = whole(value, "store row")?;
-    if store_key::<R>(&record.key()) != key {
-        let cause = "the record of another key".to_owned();
-        return Err(CodecError::Malformed {
-            what: "store row",
-            cause,
-        });
-    }
-    table.put(record);
     Ok(())
 }
 

@@ -142,6 +142,15 @@ impl Before {
             Command::DeleteSshKey(_, id) => state.ssh_keys.get(id).map(|k| k.name.to_string()),
             Command::DeleteImage(_, id) => state.images.get(id).map(|i| i.name().to_string()),
             Command::DeleteProject(id) => state.projects.get(id).map(|p| p.name.to_string()),
+            Command::DeleteNetwork(_, id) => state.networks.get(id).map(|n| n.name().to_owned()),
+            Command::DeleteSubnet(_, id) => state.subnets.get(id).map(|s| s.name.to_string()),
+            Command::DeleteSecurityGroup(_, id) => {
+                state.security_groups.get(id).map(|g| g.name.to_string())
+            }
+            Command::ReleaseAddress(_, id) => state.addresses.get(id).map(|a| a.name.to_string()),
+            Command::DeleteLoadBalancer(_, id) => {
+                state.load_balancers.get(id).map(|lb| lb.name.to_string())
+            }
             Command::DeletePrincipal(id) => state.principals.get(id).map(|p| p.name.to_string()),
             Command::DeleteAccessKey(id) => {
                 let key = state.access_keys.get(id);

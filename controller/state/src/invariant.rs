@@ -2,6 +2,8 @@
 //! ARCHITECTURE.md). Tests and simulations call this after each entry; it costs
 //! a walk over everything, so a live controller calls it only when asked.
 
+mod networks;
+
 use std::collections::BTreeSet;
 
 use crate::codec;
@@ -21,6 +23,7 @@ pub fn broken(state: &State) -> Vec<String> {
     usage(state, &mut found);
     derived(state, &mut found);
     membership(state, &mut found);
+    networks::broken(state, &mut found);
     found
 }
 
@@ -121,19 +124,12 @@ fn life(state: &State, found: &mut Vec<String>) {
     }
 }
 
-/// C3: no address, MAC or living name twice.
+/// C3: no MAC or living name twice; addresses are in `networks`.
 fn uniqueness(state: &State, found: &mut Vec<String>) {
-    let (mut addresses, mut macs, mut names) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+    let (mut macs, mut names) = (BTreeSet::new(), BTreeSet::new());
     for instance in state.instances.iter() {
-        if instance.holds_place() && !addresses.insert((instance.network, instance.address)) {
-            found.push(format!("C3: address of {} is held twice", instance.id));
-        }
         if !macs.insert(instance.mac) {
             found.push(format!("C3: MAC of {} is used twice", instance.id));
-        }
-        let place = (instance.network, instance.address);
-        if instance.holds_place() && state.released.get(&place).is_some() {
-            found.push(format!("C3: address of {} is held and waits", instance.id));
         }
         let living = instance.state != InstanceState::Deleted;
         if living && !names.insert((instance.project, instance.name.clone())) {
@@ -142,7 +138,8 @@ fn uniqueness(state: &State, found: &mut Vec<String>) {
     }
 }
 
-/// D2: runs are disjoint and in order, and only running instances are metered.
+/// D2: runs are disjoint and in order, and only running instances and held addresses
+/// are metered.
 fn usage(state: &State, found: &mut Vec<String>) {
     let mut previous: Option<&nube_billing::UsageInterval> = None;
     for interval in state.usage.iter() {
@@ -194,6 +191,8 @@ fn derived(state: &State, found: &mut Vec<String>) {
     };
     let equal = rebuilt.names == state.derived.names
         && rebuilt.addresses == state.derived.addresses
+        && rebuilt.network == state.derived.network
+        && networks::every_host_hears(state)
         && rebuilt.placed == state.derived.placed
         && rebuilt.owed == state.derived.owed
         && rebuilt.owned == state.derived.owned

@@ -6,12 +6,12 @@ use nube_types::limits::{NODES_MAX, REASON_BYTES_MAX};
 use nube_types::{Labels, Mib, Name, NodeId, TimestampMs, label};
 
 use crate::command::{SetNodeLabels, SetNodeReachable};
-use crate::event;
 use crate::eviction::Eviction;
 use crate::instance::{self, Instance};
 use crate::outcome::{Kind, Outcome, Refusal};
 use crate::state::State;
 use crate::table::Record;
+use crate::{event, network};
 
 /// More unknown things than this are not listed one by one.
 const UNKNOWN_LISTED_MAX: usize = 20;
@@ -312,8 +312,13 @@ pub(crate) fn register(state: &mut State, facts: &NodeFacts) -> Result<Outcome, 
     if node.facts.agent_epoch < facts.agent_epoch {
         node.last_sequence = 0;
     }
+    let told = |node: &Node| (node.reachable, node.facts.overlay_address);
+    let before = told(&node);
     node.facts = bounded_facts(facts);
     node.hear(true, state.time);
+    if told(&node) != before {
+        network::touch_host(state, facts.id);
+    }
     node.oversold = node.exceeded_by(&state.node_use(facts.id));
     node.revision = state.index;
     state.placement_revision = state.index;
@@ -392,6 +397,7 @@ pub(crate) fn set_reachable(
         } else {
             "unreachable"
         };
+        network::touch_host(state, command.node);
         event::note_node(state, command.node.to_string(), name, word);
     }
     if !command.reachable {

@@ -4,17 +4,17 @@
 
 use minicbor::{Decode, Encode};
 use nube_types::limits::PROJECTS_MAX;
-use nube_types::{Name, NetworkId, ProjectId, TimestampMs};
+use nube_types::{Name, ProjectId, TimestampMs};
 
 use crate::command::CreateProject;
-use crate::image;
 use crate::instance::Instance;
 use crate::instance_type::InstanceType;
-use crate::network::Network;
+use crate::network;
 use crate::outcome::{Kind, Outcome, Refusal};
 use crate::ssh_key;
 use crate::state::State;
 use crate::table::Record;
+use crate::{address, image, load_balancer, security_group};
 
 /// The most that may exist at once. `u64::MAX` is no limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
@@ -255,25 +255,23 @@ pub(crate) fn create(state: &mut State, command: &CreateProject) -> Result<Outco
         let (kind, name) = (Kind::Project, command.name.clone());
         return Err(Refusal::NameTaken { kind, name });
     }
-    let taken =
-        state.projects.get(&command.id).is_some() || state.networks.get(&command.network).is_some();
+    // The digits of a project are its default group's as well.
+    let taken = state.projects.get(&command.id).is_some()
+        || !network::id_is_free(state, command.network.0)
+        || state
+            .security_groups
+            .get(&security_group::default_id(command.id))
+            .is_some();
     if taken {
         return Err(Refusal::IdTaken(command.id.to_string()));
     }
     // Never a number that some host may still have a namespace of.
     state.network_number_max += 1;
-    state.networks.put(Network {
-        id: command.network,
-        project: command.id,
-        number: state.network_number_max,
-        base: u32::from(std::net::Ipv4Addr::new(10, 0, 0, 0)),
-        prefix_length: 16,
-        next_offset: 0,
-        name: None,
-        isolated: false,
-        created_at: TimestampMs(0),
-        revision: 0,
-    });
+    let number = state.network_number_max;
+    network::put(
+        state,
+        network::default_network(command.network, command.id, number),
+    );
     let project = Project {
         id: command.id,
         name: command.name.clone(),
@@ -314,27 +312,31 @@ pub(crate) fn delete(state: &mut State, id: ProjectId) -> Result<Outcome, Refusa
     }
     // Instances that a host still has to clean up hold addresses of its network.
     let instances = state
-        .instances
-        .iter()
-        .filter(|instance| instance.project == id && instance.holds_place())
+        .instances_of(id, None)
+        .filter(|instance| instance.holds_place())
         .count();
+    let networks = network::of_project(state, id).filter(|network| !network.is_default());
+    let groups = security_group::of_project(state, id).len() - 1;
     for (what, count) in [
         ("instances", instances),
         ("ssh keys", ssh_key::of_project(state, id).count()),
         ("images", image::of_project(state, id).count()),
+        (
+            "load balancers",
+            load_balancer::of_project(state, id).count(),
+        ),
+        ("elastic addresses", address::of_project(state, id).count()),
+        ("networks", networks.count()),
+        ("security groups", groups),
     ] {
         if count > 0 {
             return Err(in_use(what, count));
         }
     }
-    let networks: Vec<NetworkId> = state
-        .networks
-        .iter()
-        .filter(|network| network.project == id)
-        .map(|network| network.id)
-        .collect();
-    for network in networks {
-        state.networks.remove(&network);
+    // What was made with it goes with it.
+    security_group::forget_default(state, id);
+    if let Some(network) = network::default_of(state, id).map(|network| network.id) {
+        network::forget(state, id, network);
     }
     crate::principal::forget_project(state, id);
     crate::access_key::forget_project(state, id);

@@ -18,7 +18,8 @@ use crate::instance_type::{self, InstanceType};
 use crate::join_token::JoinToken;
 use crate::load_balancer::{LoadBalancer, TargetHealth};
 use crate::member::Member;
-use crate::network::{Network, ReleasedAddress};
+use crate::network::index::{Holder, NetworkIndex};
+use crate::network::{self, Network, ReleasedAddress};
 use crate::node::{Node, NodeUse};
 use crate::outcome::{Outcome, Refusal};
 use crate::placement::Placement;
@@ -181,7 +182,14 @@ pub struct Derived {
     /// begins at its first instance, whatever else is in the cell.
     pub owned: OrdSet<(ProjectId, InstanceId)>,
     /// Who holds an address.
-    pub addresses: OrdMap<(NetworkId, u32), InstanceId>,
+    pub addresses: OrdMap<(NetworkId, u32), Holder>,
+    /// See `network/index.rs`.
+    pub network: NetworkIndex,
+    /// Log index of the last change in a network with a port on a node: its agent
+    /// must hear. After a restart it is the index of the restart, or newer.
+    pub node_networks: OrdMap<NodeId, u64>,
+    /// Networks that the entry under way changed; empty between entries.
+    pub(crate) touched: OrdSet<NetworkId>,
     /// What is placed where (places that are held).
     pub placed: OrdSet<(NodeId, InstanceId)>,
     /// What hosts have to clear away of instances that left.
@@ -222,8 +230,9 @@ impl Derived {
             self.transitional.insert(instance.id);
         }
         if instance.holds_place() {
-            self.addresses
-                .insert((instance.network, instance.address), instance.id);
+            let place = (instance.network, instance.address);
+            self.addresses.insert(place, Holder::Instance(instance.id));
+            self.network.note_port(instance);
             self.placed.insert((instance.node, instance.id));
             self.node_use
                 .entry(instance.node)
@@ -256,6 +265,7 @@ impl Derived {
         }
         if instance.holds_place() {
             self.addresses.remove(&(instance.network, instance.address));
+            self.network.forget_port(instance);
             self.placed.remove(&(instance.node, instance.id));
             self.node_use
                 .entry(instance.node)
@@ -298,6 +308,15 @@ impl Derived {
         }
         for eviction in state.evictions.iter() {
             derived.note_eviction(eviction);
+        }
+        derived.network.rebuild_all_but_ports(state);
+        for balancer in state.load_balancers.iter() {
+            let place = (balancer.network, balancer.address);
+            let holder = Holder::LoadBalancer(balancer.id);
+            derived.addresses.insert(place, holder);
+        }
+        for (node, _) in &derived.network.host_networks {
+            derived.node_networks.insert(*node, state.index);
         }
         for project in state.projects.iter() {
             derived
@@ -406,23 +425,19 @@ pub(crate) fn init(state: &mut State, command: &InitCluster) -> Result<Outcome, 
         created_at: state.time,
         default_project: command.project,
     });
-    state.prices = PriceBook::default_book(state.time);
+    state.prices = if command.network_prices {
+        PriceBook::with_networks(state.time)
+    } else {
+        PriceBook::default_book(state.time)
+    };
     for instance_type in instance_type::default_types() {
         state.instance_types.put(instance_type);
     }
-    state.networks.put(Network {
-        id: command.network,
-        project: command.project,
-        number: 1,
-        base: u32::from(std::net::Ipv4Addr::new(10, 0, 0, 0)),
-        prefix_length: 16,
-        next_offset: 0,
-        name: None,
-        isolated: false,
-        created_at: TimestampMs(0),
-        revision: 0,
-    });
     state.network_number_max = 1;
+    network::put(
+        state,
+        network::default_network(command.network, command.project, 1),
+    );
     let default = default_project(command.project, state.time, state.index);
     project::put(state, default);
     Ok(Outcome::Done)

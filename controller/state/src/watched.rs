@@ -4,13 +4,18 @@
 use nube_types::ProjectId;
 
 use crate::access_key::AccessKey;
+use crate::address::Address;
 use crate::event::Event;
 use crate::image::Image;
 use crate::instance::Instance;
+use crate::load_balancer::LoadBalancer;
+use crate::network::Network;
 use crate::node::Node;
 use crate::principal::Principal;
 use crate::project::Project;
+use crate::security_group::SecurityGroup;
 use crate::ssh_key::SshKey;
+use crate::subnet::Subnet;
 use crate::table::{Change, Record};
 
 /// A record that may be watched.
@@ -30,6 +35,16 @@ pub enum Watched {
     Principal(Principal),
     /// See `access_key.rs`.
     AccessKey(AccessKey),
+    /// See `network/mod.rs`.
+    Network(Network),
+    /// See `subnet.rs`.
+    Subnet(Subnet),
+    /// See `security_group.rs`.
+    SecurityGroup(Box<SecurityGroup>),
+    /// See `address.rs`.
+    Address(Address),
+    /// See `load_balancer.rs`.
+    LoadBalancer(Box<LoadBalancer>),
     /// See `event.rs`.
     Event(Box<Event>),
 }
@@ -47,6 +62,11 @@ pub fn read(change: &Change) -> Option<(Watched, bool)> {
         Project::TABLE => Watched::Project(decode(bytes)?),
         Principal::TABLE => Watched::Principal(decode(bytes)?),
         AccessKey::TABLE => Watched::AccessKey(decode(bytes)?),
+        Network::TABLE => Watched::Network(decode(bytes)?),
+        Subnet::TABLE => Watched::Subnet(decode(bytes)?),
+        SecurityGroup::TABLE => Watched::SecurityGroup(Box::new(decode(bytes)?)),
+        Address::TABLE => Watched::Address(decode(bytes)?),
+        LoadBalancer::TABLE => Watched::LoadBalancer(Box::new(decode(bytes)?)),
         // Old events that make room are no news.
         Event::TABLE if !removed => Watched::Event(Box::new(decode(bytes)?)),
         _ => return None,
@@ -68,6 +88,11 @@ impl Watched {
             Self::Instance(instance) => Some(instance.project),
             Self::Project(project) => Some(project.id),
             Self::AccessKey(key) => key.project,
+            Self::Network(network) => Some(network.project),
+            Self::Subnet(subnet) => Some(subnet.project),
+            Self::SecurityGroup(group) => Some(group.project),
+            Self::Address(address) => Some(address.project),
+            Self::LoadBalancer(balancer) => Some(balancer.project),
             Self::Event(event) => event.project,
             Self::Node(_) | Self::Principal(_) => None,
         }
@@ -85,6 +110,11 @@ impl Watched {
             Self::Project(project) => project.revision,
             Self::Principal(principal) => principal.revision,
             Self::AccessKey(key) => key.revision,
+            Self::Network(network) => network.revision,
+            Self::Subnet(subnet) => subnet.revision,
+            Self::SecurityGroup(group) => group.revision,
+            Self::Address(address) => address.revision,
+            Self::LoadBalancer(balancer) => balancer.revision,
             Self::Event(event) => event.index,
         }
     }

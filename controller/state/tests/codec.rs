@@ -13,19 +13,24 @@ mod fixture;
 use std::fmt::Write as _;
 use std::path::Path;
 
+use fixture::networks as net;
 use fixture::{
     ALICE, Cell, IMAGE, KEY, OTHER, PROJECT, at_ms, launch_one, observed, request, wish,
 };
-use nube_state::command::{LaunchInstances, NodeSeen, Tick, Wish};
+use nube_state::command::{InitCluster, LaunchInstances, NodeSeen, Tick, Wish};
 use nube_state::eviction::ReplaceInstance;
 use nube_state::hash_check::CheckStateHash;
 use nube_state::join_token::{CreateJoinToken, Joined, RedeemJoinToken};
 use nube_state::member::{NewMember, RegisterMembers, RemoveMember};
+use nube_state::security_group::Protocol;
 use nube_state::{
     Accelerator, AccessRole, CodecError, Command, Envelope, FORMAT, HostFailurePolicy, HostNeeds,
     InstanceState, Isolation, JoinRole, Kind, Outcome, Quota, Refusal, State, codec,
 };
-use nube_types::{AccessKeyId, InstanceId, NodeId, PlacementEpoch};
+use nube_types::{
+    AccessKeyId, AddressId, InstanceId, LoadBalancerId, NetworkId, NodeId, PlacementEpoch,
+    SecurityGroupId, SubnetId,
+};
 
 const NODE: NodeId = NodeId(1);
 
@@ -107,6 +112,7 @@ fn commands() -> Vec<(&'static str, Command)> {
             hash: [6; 32],
         }),
     ];
+    let all = all.into_iter().chain(about_networks());
     let named = |command: Command| {
         let name = match &command {
             Command::InitCluster(_) => "init_cluster",
@@ -118,6 +124,7 @@ fn commands() -> Vec<(&'static str, Command)> {
             Command::RegisterNode(_) => "register_node",
             Command::SetNodeReachable(_) => "set_node_reachable",
             Command::SetNodeDrained(..) => "set_node_drained",
+            Command::LaunchInstances(c) if c.network.is_some() => "launch_in_network",
             Command::LaunchInstances(c) if c.needs != HostNeeds::default() => "launch_needs",
             Command::LaunchInstances(c) if c.on_host_failure == HostFailurePolicy::Replace => {
                 "launch_replaceable"
@@ -141,10 +148,84 @@ fn commands() -> Vec<(&'static str, Command)> {
             Command::FenceNode(_) => "fence_node",
             Command::ReplaceInstance(_) => "replace_instance",
             Command::CheckStateHash(_) => "check_state_hash",
+            Command::CreateNetwork(_) => "create_network",
+            Command::SetInternetGateway(..) => "set_internet_gateway",
+            Command::DeleteNetwork(..) => "delete_network",
+            Command::CreateSubnet(_) => "create_subnet",
+            Command::DeleteSubnet(..) => "delete_subnet",
+            Command::CreateSecurityGroup(_) => "create_security_group",
+            Command::AddSecurityRule(_) => "add_security_rule",
+            Command::RemoveSecurityRule(..) => "remove_security_rule",
+            Command::SetInstanceSecurityGroups(..) => "set_instance_security_groups",
+            Command::DeleteSecurityGroup(..) => "delete_security_group",
+            Command::AddAddressPool(_) => "add_address_pool",
+            Command::RemoveAddressPool(_) => "remove_address_pool",
+            Command::AllocateAddress(_) => "allocate_address",
+            Command::AssociateAddress(_) => "associate_address",
+            Command::DisassociateAddress(..) => "disassociate_address",
+            Command::ReleaseAddress(..) => "release_address",
+            Command::CreateLoadBalancer(_) => "create_load_balancer",
+            Command::SetTargetDraining(_) => "set_target_draining",
+            Command::DeleteLoadBalancer(..) => "delete_load_balancer",
+            Command::ReportTraffic(_) => "report_traffic",
+            Command::ReportTargetHealth(_) => "report_target_health",
         };
         (name, command)
     };
-    all.into_iter().map(named).collect()
+    all.map(named).collect()
+}
+
+/// In the order of their numbers, with each optional field that came with them.
+fn about_networks() -> Vec<Command> {
+    let instance = InstanceId(5);
+    let mut balancer = net::balancer(60, "front");
+    balancer.elastic_address = Some(AddressId(50));
+    let from_all = net::from_range("::/0");
+    let mut facts = fixture::facts(NODE, 3);
+    facts.overlay_address = Some(0x0a00_0001);
+    vec![
+        Command::InitCluster(InitCluster {
+            cluster_id: [7; 16],
+            project: PROJECT,
+            network: fixture::NETWORK,
+            network_prices: true,
+        }),
+        Command::RegisterNode(facts),
+        in_network(),
+        net::network(20, "lab", net::range("10.9.0.0/24")),
+        net::gateway(20, true),
+        net::delete_network(20),
+        net::subnet(20, 30, "far", net::range("172.16.0.0/28")),
+        net::delete_subnet(30),
+        net::group(40, "web"),
+        net::add_rule(40, net::rule(1, Protocol::Tcp, (22, 80), from_all)),
+        net::add_rule(40, net::rule(2, Protocol::Any, (0, 0), net::from_group(40))),
+        net::remove_rule(40, 1),
+        net::set_groups(instance, &[1, 40]),
+        net::delete_group(40),
+        Command::AddAddressPool(net::range("198.18.7.0/29")),
+        Command::RemoveAddressPool(net::range("198.18.7.0/29")),
+        net::address(50, "www"),
+        net::associate(50, instance, true),
+        net::disassociate(50),
+        net::release(50),
+        Command::CreateLoadBalancer(balancer),
+        net::drain(60, instance, true),
+        net::delete_balancer(60),
+        net::traffic(NODE, vec![net::totals(instance, 2, u64::MAX, 7)]),
+        net::health(NODE, vec![net::verdict(60, instance, 2, false)]),
+    ]
+}
+
+fn in_network() -> Command {
+    let new = fixture::new_instance(InstanceId(5), "web", NODE);
+    Command::LaunchInstances(LaunchInstances {
+        network: Some(NetworkId(20)),
+        subnet: Some(SubnetId(30)),
+        address: Some(0xac10_0007),
+        security_groups: vec![SecurityGroupId(40)],
+        ..fixture::launch(vec![new])
+    })
 }
 
 /// A launch that asks for much, and keeps the first field of the later ones at
@@ -252,6 +333,56 @@ fn lost_state() -> State {
     cell.state
 }
 
+/// A state with a row in every table that came with networks.
+fn networked_state() -> State {
+    let mut cell = Cell::with_nodes(&[NODE]);
+    cell.done(net::network(20, "lab", net::range("10.9.0.0/24")));
+    cell.done(net::subnet(20, 30, "far", net::range("172.16.0.0/28")));
+    cell.done(net::group(40, "web"));
+    let from_all = net::from_range("::/0");
+    cell.done(net::add_rule(
+        40,
+        net::rule(1, Protocol::Tcp, (22, 80), from_all),
+    ));
+    cell.done(net::add_rule(
+        PROJECT.0,
+        net::rule(9, Protocol::Icmp, (0, 0), net::from_group(40)),
+    ));
+    cell.done(in_network());
+    cell.done(Command::AddAddressPool(net::range("198.18.7.0/29")));
+    for (id, name) in [(50, "www"), (51, "spare"), (52, "front")] {
+        cell.done(net::address(id, name));
+    }
+    cell.done(net::associate(50, InstanceId(5), false));
+    let mut balancer = net::balancer(60, "front");
+    (balancer.network, balancer.elastic_address) = (NetworkId(20), Some(AddressId(52)));
+    cell.done(Command::CreateLoadBalancer(balancer));
+    cell.done(net::drain(60, InstanceId(5), true));
+    cell.done(net::health(
+        NODE,
+        vec![net::verdict(60, InstanceId(5), 1, false)],
+    ));
+    cell.done(net::traffic(
+        NODE,
+        vec![net::totals(InstanceId(5), 1, 9, 7)],
+    ));
+    cell.done(net::release(51));
+    cell.done(net::gateway(20, false));
+    let state = cell.state;
+    let lengths = [
+        state.subnets.len(),
+        state.security_groups.len(),
+        state.address_pools.len(),
+        state.addresses.len(),
+        state.load_balancers.len(),
+        state.target_health.len(),
+        state.traffic_counters.len(),
+        state.traffic_usage.len(),
+    ];
+    assert_eq!(lengths, [1, 2, 1, 2, 1, 1, 1, 1]);
+    state
+}
+
 fn outcomes() -> Vec<Outcome> {
     let what = || "what".to_owned();
     let name = || fixture::name("web");
@@ -324,7 +455,26 @@ fn outcomes() -> Vec<Outcome> {
             kind: Kind::Member,
             reference: what(),
         },
+        Refusal::AddressInUse {
+            address: what(),
+            why: what(),
+        },
+        Refusal::NoElasticAddress,
     ];
+    let kinds = [
+        Kind::Network,
+        Kind::Subnet,
+        Kind::SecurityGroup,
+        Kind::SecurityRule,
+        Kind::Address,
+        Kind::AddressPool,
+        Kind::LoadBalancer,
+    ];
+    let of_kind = |kind| Refusal::NotFound {
+        kind,
+        reference: what(),
+    };
+    let refusals = refusals.into_iter().chain(kinds.map(of_kind));
     let kept = vec![
         Outcome::Done,
         Outcome::Instances(vec![InstanceId(1), InstanceId(2)]),
@@ -343,9 +493,14 @@ fn outcomes() -> Vec<Outcome> {
             member: 4,
             name: name(),
         }),
+        Outcome::Network(NetworkId(20)),
+        Outcome::Subnet(SubnetId(30)),
+        Outcome::SecurityGroup(SecurityGroupId(40)),
+        Outcome::Address(AddressId(50)),
+        Outcome::LoadBalancer(LoadBalancerId(60)),
     ];
     kept.into_iter()
-        .chain(refusals.into_iter().map(Outcome::Refused))
+        .chain(refusals.map(Outcome::Refused))
         .collect()
 }
 
@@ -426,6 +581,51 @@ fn a_snapshot_with_lost_hosts_has_its_bytes() {
 }
 
 #[test]
+fn a_snapshot_with_networks_has_its_bytes() {
+    let state = networked_state();
+    let bytes = codec::encode_snapshot(&state);
+    let read = codec::decode_snapshot(&bytes).expect("own bytes");
+    assert_eq!(codec::encode_snapshot(&read), bytes);
+    assert_eq!(read.derived.network, state.derived.network);
+    let hash = format!("state {}\n", hex(&codec::state_hash(&state)));
+    golden(
+        "snapshot_networks.hex",
+        &(hash + &with_hash("snapshot", &bytes)),
+    );
+    // Each of the tables is part of what is known.
+    let whole = codec::state_hash(&state);
+    let without: [fn(&mut State); 8] = [
+        |state| state.subnets = nube_state::Table::default(),
+        |state| state.security_groups = nube_state::Table::default(),
+        |state| state.address_pools = nube_state::Table::default(),
+        |state| state.addresses = nube_state::Table::default(),
+        |state| state.load_balancers = nube_state::Table::default(),
+        |state| state.target_health = nube_state::Table::default(),
+        |state| state.traffic_counters = nube_state::Table::default(),
+        |state| state.traffic_usage = nube_state::Table::default(),
+    ];
+    for (number, forget) in without.into_iter().enumerate() {
+        let mut forgetful = state.clone();
+        forget(&mut forgetful);
+        assert_ne!(codec::state_hash(&forgetful), whole, "table {number}");
+    }
+}
+
+/// The count of later tables says up to the last one with a row, and no more: one
+/// state has one form.
+#[test]
+fn later_tables_are_written_up_to_the_last_with_a_row() {
+    let mut state = networked_state();
+    state.traffic_usage = nube_state::Table::default();
+    let shorter = codec::encode_snapshot(&state);
+    let read = codec::decode_snapshot(&shorter).expect("own bytes");
+    assert_eq!(codec::encode_snapshot(&read), shorter);
+    let mut padded = shorter.clone();
+    padded.push(0x80);
+    assert!(codec::decode_snapshot(&padded).is_err());
+}
+
+#[test]
 fn an_empty_state_is_a_snapshot_too() {
     let bytes = codec::encode_snapshot(&State::default());
     let read = codec::decode_snapshot(&bytes).expect("own bytes");
@@ -476,7 +676,7 @@ fn cut_or_longer_bytes_are_refused() {
             "{name} with a byte more"
         );
     }
-    for state in [full_state(), lost_state()] {
+    for state in [full_state(), lost_state(), networked_state()] {
         let mut bytes = codec::encode_snapshot(&state);
         for length in 0..bytes.len() {
             assert!(
@@ -522,7 +722,7 @@ fn damaged_entries_are_refused_or_are_other_entries_but_never_a_panic() {
 
 #[test]
 fn damaged_snapshots_never_panic() {
-    for state in [full_state(), lost_state()] {
+    for state in [full_state(), lost_state(), networked_state()] {
         no_damage_panics(&state);
     }
 }
@@ -560,7 +760,7 @@ fn the_hash_is_of_what_is_known_and_not_of_which_cell_knows_it() {
 
 #[test]
 fn rows_are_bound_to_their_keys_and_to_singletons() {
-    for state in [full_state(), lost_state()] {
+    for state in [full_state(), lost_state(), networked_state()] {
         rows_are_bound(&state);
     }
 }

@@ -9,11 +9,13 @@
 )]
 
 mod fixture;
+#[path = "property/networks.rs"]
+mod networks;
 
 use std::collections::BTreeMap;
 
 use fixture::{BEGIN_MS, Cell, IMAGE, KEY, NETWORK};
-use nube_billing::verify;
+use nube_billing::{UsageInterval, verify};
 use nube_state::command::{Command, Envelope, NewInstance, Observed, Wish};
 use nube_state::hash_check::CheckStateHash;
 use nube_state::{
@@ -26,10 +28,12 @@ use nube_types::{
     SshKeyId, TimestampMs,
 };
 use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::TestRunner;
 
 // Few of each, so that stories meet.
 const NODES: std::ops::Range<u64> = 1..3;
-const INSTANCES: std::ops::Range<u64> = 1..7;
+const INSTANCES: std::ops::Range<u64> = 1..9;
 
 fn node() -> impl Strategy<Value = NodeId> {
     NODES.prop_map(NodeId)
@@ -121,20 +125,28 @@ fn hello() -> impl Strategy<Value = Command> {
 }
 
 fn new_instance() -> impl Strategy<Value = NewInstance> {
-    let parts = (instance(), 0..6_u8, node());
-    parts.prop_map(|(id, text, node)| fixture::new_instance(id, &format!("web-{text}"), node))
+    // Mostly a name of its own.
+    let text = prop::option::weighted(0.3, INSTANCES);
+    (instance(), text, node()).prop_map(|(id, text, node)| {
+        let text = format!("web-{}", text.unwrap_or(id.0));
+        fixture::new_instance(id, &text, node)
+    })
 }
 
 fn launch() -> impl Strategy<Value = Command> {
     let size = prop_oneof![8 => Just("n1.micro"), 2 => Just("n1.small"), 1 => Just("n1.none")];
     let news = prop_oneof![
-        30 => prop::collection::vec(new_instance(), 1..4),
+        30 => prop::collection::vec(new_instance(), 1..2),
+        9 => prop::collection::vec(new_instance(), 2..4),
         1 => prop::collection::vec(new_instance(), 0..150),
     ];
     let keys = prop_oneof![20 => Just(1_usize), 1 => Just(17)];
-    let keep = any::<bool>();
-    (news, size, 1..3_u64, keys, keep).prop_map(|(news, size, image, keys, keep)| {
+    let (keep, place) = (any::<bool>(), networks::place());
+    let image = prop_oneof![6 => Just(1_u64), 1 => Just(2)];
+    let parts = (news, size, image, keys, keep, place);
+    parts.prop_map(|(news, size, image, keys, keep, place)| {
         let mut command = fixture::launch(news);
+        place.apply(&mut command);
         if !keep {
             command.on_host_failure = HostFailurePolicy::Replace;
         }
@@ -164,7 +176,7 @@ fn tenancy() -> impl Strategy<Value = Command> {
         use AccessRole::{Admin, Member, Operator, Viewer};
         prop::sample::select(vec![Viewer, Member, Operator, Admin])
     };
-    let quota = (0..6_u64).prop_map(|instances| Quota {
+    let quota = (0..9_u64).prop_map(|instances| Quota {
         instances,
         ..Quota::UNLIMITED
     });
@@ -226,6 +238,8 @@ fn quota_and_audit_hold(
             | Command::RedeemJoinToken(_)
             | Command::FenceNode(_)
             | Command::ReplaceInstance(_)
+            | Command::ReportTraffic(_)
+            | Command::ReportTargetHealth(_)
     );
     // A newcomer has no request: what it got is told once.
     let spent = |state: &State| {
@@ -277,6 +291,27 @@ fn loss() -> impl Strategy<Value = Command> {
     ]
 }
 
+/// As a leader would do it, all at once.
+fn lost_host() -> impl Strategy<Value = Vec<Command>> {
+    (node(), 1..3_u64, 1..3_u32).prop_map(|(lost, fence, epoch)| {
+        let other = NodeId(NODES.start + NODES.end - 1 - lost.0);
+        let mut all = vec![
+            fixture::node(other, 2),
+            Command::SetNodeDrained(other, false),
+            fixture::reachable(lost, false, TimestampMs(BEGIN_MS)),
+            fixture::fence(lost, fence),
+        ];
+        let replace = |id| fixture::replace(InstanceId(id), lost, epoch, other);
+        all.extend(INSTANCES.map(replace));
+        all
+    })
+}
+
+/// What launches need goes seldom.
+fn mostly_two() -> impl Strategy<Value = u64> {
+    prop_oneof![9 => Just(2_u64), 1 => Just(1)]
+}
+
 fn command() -> impl Strategy<Value = Command> {
     prop_oneof![
         4 => loss(),
@@ -291,15 +326,16 @@ fn command() -> impl Strategy<Value = Command> {
             .prop_map(|(node, up, at)| fixture::reachable(node, up, at)),
         1 => (node(), any::<bool>()).prop_map(|(node, so)| Command::SetNodeDrained(node, so)),
         1 => (1..3_u64).prop_map(|id| Command::RegisterImage(fixture::image(ImageId(id), "other"))),
-        1 => (1..3_u64).prop_map(|id| Command::DeleteImage(fixture::PROJECT, ImageId(id))),
+        1 => mostly_two().prop_map(|id| Command::DeleteImage(fixture::PROJECT, ImageId(id))),
         1 => (1..3_u64).prop_map(|id| fixture::ssh_key(SshKeyId(id), "bob", "BBBB")),
-        1 => (1..3_u64).prop_map(|id| Command::DeleteSshKey(fixture::PROJECT, SshKeyId(id))),
+        1 => mostly_two().prop_map(|id| Command::DeleteSshKey(fixture::PROJECT, SshKeyId(id))),
         1 => Just(fixture::init()),
         1 => (0..3_u64, any::<u8>()).prop_map(|(n, hash)| {
             let (index, hash) = (n * 1_000, [hash; 32]);
             Command::CheckStateHash(CheckStateHash { index, hash })
         }),
         3 => tenancy(),
+        20 => networks::command(),
     ]
 }
 
@@ -316,8 +352,15 @@ fn step() -> impl Strategy<Value = i64> {
 
 fn history() -> impl Strategy<Value = Vec<Envelope>> {
     let request = prop::option::weighted(0.3, (0..30_u8, 0..2_u8));
-    let entry = (step(), request, command());
-    prop::collection::vec(entry, 1..120).prop_map(|entries| {
+    let commands = prop_oneof![30 => command().prop_map(|one| vec![one]), 1 => lost_host()];
+    let entry = (step(), request, commands);
+    let each = |(step, request, commands): (i64, Option<(u8, u8)>, Vec<Command>)| {
+        let each = commands.into_iter().enumerate();
+        // A request is one command's.
+        each.map(move |(n, command)| (step, request.filter(|_| n == 0), command))
+            .collect::<Vec<_>>()
+    };
+    prop::collection::vec(entry, 1..120).prop_map(move |entries| {
         let mut now = i64::try_from(BEGIN_MS).expect("the story is in our time");
         let mut sequence = 0;
         let envelope = |(step, request, mut command): (i64, Option<(u8, u8)>, Command)| {
@@ -338,12 +381,14 @@ fn history() -> impl Strategy<Value = Vec<Envelope>> {
                 command,
             }
         };
-        entries.into_iter().map(envelope).collect()
+        entries.into_iter().flat_map(each).map(envelope).collect()
     })
 }
 
 fn begun() -> State {
-    let mut state = Cell::with_nodes(&NODES.map(NodeId).collect::<Vec<_>>()).state;
+    let mut cell = Cell::with_nodes(&NODES.map(NodeId).collect::<Vec<_>>());
+    networks::furnish(&mut cell);
+    let mut state = cell.state;
     // Eleven addresses, so that they go round.
     let small = state
         .networks
@@ -402,6 +447,8 @@ fn agents_keep_to_themselves(
 ) -> Result<(), TestCaseError> {
     let reporter = match command {
         Command::ReportInstances(report) => Some(report.node),
+        // They say nothing of what instances are.
+        Command::ReportTraffic(_) | Command::ReportTargetHealth(_) => Some(NodeId(u64::MAX)),
         _ => None,
     };
     for instance in before.instances.iter() {
@@ -492,7 +539,9 @@ fn deletes_end(mut state: State) -> Result<(), TestCaseError> {
         .iter()
         .find(|i| i.state != InstanceState::Deleted);
     prop_assert!(living.is_none(), "{living:?}");
-    prop_assert!(state.usage.iter().all(|interval| !interval.is_open()));
+    let running = |interval: &UsageInterval| interval.is_open() && interval.resource != "address";
+    prop_assert!(!state.usage.iter().any(running));
+    prop_assert!(state.target_health.is_empty());
     prop_assert_eq!(invariant::broken(&state), Vec::<String>::new());
     bill_is_clean(&state)
 }
@@ -537,6 +586,8 @@ proptest! {
             agents_keep_to_themselves(&before, &state, &envelope.command)?;
             hosts_change_by_replacement_alone(&before, &state, &envelope.command)?;
             effect_is_fair(&before, &state, envelope, &outcome)?;
+            networks::every_host_hears(&before, &state)?;
+            networks::traffic_only_grows(&before, &state)?;
             quota_and_audit_hold(&before, &state, envelope, &outcome)?;
             for change in state.take_changes() {
                 match change.value {
@@ -565,5 +616,33 @@ proptest! {
         prop_assert!(codec::encode_snapshot(&stored) == snapshot, "the store differs");
 
         deletes_end(state)?;
+    }
+}
+
+/// A strategy whose commands are all refused finds nothing.
+#[test]
+fn every_command_takes_effect_somewhere() {
+    let mut runner = TestRunner::deterministic();
+    let mut effects: BTreeMap<u64, (u32, u32)> = BTreeMap::new();
+    for _ in 0..200 {
+        let tree = history().new_tree(&mut runner).expect("a history");
+        let mut state = begun();
+        for envelope in tree.current() {
+            let index = state.index + 1;
+            let before = codec::state_hash(&state);
+            apply(&mut state, index, &envelope);
+            let (all, done) = effects
+                .entry(networks::number(&envelope.command))
+                .or_default();
+            *all += 1;
+            *done += u32::from(codec::state_hash(&state) != before);
+        }
+    }
+    for number in 28..=codec::COMMAND_MAX {
+        let (all, done) = effects.get(&number).copied().unwrap_or_default();
+        assert!(
+            done >= 5 && done * 50 >= all,
+            "{number}: {done} of {all}; {effects:?}"
+        );
     }
 }

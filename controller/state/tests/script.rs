@@ -21,13 +21,19 @@ use std::fmt::Write as _;
 use std::net::Ipv4Addr;
 use std::path::Path;
 
+use fixture::networks as net;
 use fixture::{Cell, at_ms};
 use nube_state::command::{NodeSeen, Tick, Wish};
+use nube_state::security_group::{Peer, Protocol};
+use nube_state::{AddressTarget, SecurityRule, load_balancer};
 use nube_state::{
     Command, HostFailurePolicy, Instance, InstanceStage, InstanceState, JoinRole, Joined, Node,
     Outcome, Refusal, State, codec,
 };
-use nube_types::{ImageId, InstanceId, Mib, NodeId, PlacementEpoch, SshKeyId, TimestampMs};
+use nube_types::{
+    AddressId, ImageId, InstanceId, Mib, NetworkId, NodeId, PlacementEpoch, SecurityGroupId,
+    SshKeyId, SubnetId, TimestampMs,
+};
 
 #[test]
 fn every_story_goes_as_written() {
@@ -254,6 +260,65 @@ impl Story {
                 &numbers(words.pairs.get("voters").unwrap_or(&"")),
                 &numbers(words.pairs.get("silent").unwrap_or(&"")),
             ),
+            _ => self.network_command(words),
+        }
+    }
+
+    /// Ids of these are numbers of the story's own.
+    fn network_command(&self, words: &Words<'_>) -> Command {
+        let (first, second) = (words.word(1), words.word(2));
+        let instance = |text: &str| self.instance(text);
+        let on = !words.has("no");
+        match words.word(0) {
+            // `network 20 lab 10.9.0.0/24`, `subnet 20 30 far 172.16.0.0/28`
+            "network" => net::network(number(first), second, net::range(words.word(3))),
+            "gateway" => net::gateway(number(first), on),
+            "delete-network" => net::delete_network(number(first)),
+            "subnet" => {
+                let range = net::range(words.word(4));
+                net::subnet(number(first), number(second), words.word(3), range)
+            }
+            "delete-subnet" => net::delete_subnet(number(first)),
+            "group" => net::group(number(first), second),
+            // `allow 40 7 tcp 22-80 10.0.0.0/8`, or `… group:41`
+            "allow" => net::add_rule(number(first), rule(words)),
+            "revoke" => net::remove_rule(number(first), number(second)),
+            "groups" => net::set_groups(instance(first), &numbers(second)),
+            "delete-group" => net::delete_group(number(first)),
+            "pool" => Command::AddAddressPool(net::range(first)),
+            "delete-pool" => Command::RemoveAddressPool(net::range(first)),
+            "address" => net::address(number(first), second),
+            "associate" => net::associate(number(first), instance(second), words.has("take")),
+            "disassociate" => net::disassociate(number(first)),
+            "release" => net::release(number(first)),
+            // `balancer 60 front network=20 address=50`
+            "balancer" => {
+                let mut balancer = net::balancer(number(first), second);
+                balancer.network = NetworkId(words.number("network", 1));
+                let elastic = words.pairs.get("address");
+                balancer.elastic_address = elastic.map(|id| AddressId(number(id)));
+                Command::CreateLoadBalancer(balancer)
+            }
+            "target" => net::drain(number(first), instance(second), words.has("drain")),
+            "delete-balancer" => net::delete_balancer(number(first)),
+            // `traffic n1 web=out/in`, `health n1 60 web=healthy`
+            "traffic" => {
+                let totals = words.pairs.iter().filter(|(name, _)| **name != "placement");
+                let epoch = words.number("placement", 1) as u32;
+                let totals = totals.map(|(name, text)| {
+                    let (out, into) = text.split_once('/').unwrap_or_default();
+                    net::totals(instance(name), epoch, number(out), number(into))
+                });
+                net::traffic(node_id(first), totals.collect())
+            }
+            "health" => {
+                let verdicts = words.pairs.iter().filter(|(name, _)| **name != "placement");
+                let epoch = words.number("placement", 1) as u32;
+                let verdicts = verdicts.map(|(name, word)| {
+                    net::verdict(number(second), instance(name), epoch, *word == "healthy")
+                });
+                net::health(node_id(first), verdicts.collect())
+            }
             other => panic!("`{other}` is no command of a story"),
         }
     }
@@ -299,6 +364,15 @@ impl Story {
             .filter(|key| !key.is_empty())
             .map(|key| self.key(key))
             .collect();
+        let network = words.pairs.get("network");
+        command.network = network.map(|id| NetworkId(number(id)));
+        let subnet = words.pairs.get("subnet");
+        command.subnet = subnet.map(|id| SubnetId(number(id)));
+        let address = words.pairs.get("ip");
+        let address = address.map(|text| text.parse::<Ipv4Addr>().expect("an address"));
+        command.address = address.map(Ipv4Addr::to_bits);
+        let groups = numbers(words.pairs.get("groups").unwrap_or(&""));
+        command.security_groups = groups.into_iter().map(SecurityGroupId).collect();
         Command::LaunchInstances(command)
     }
 
@@ -348,6 +422,23 @@ impl Story {
     }
 }
 
+fn rule(words: &Words<'_>) -> SecurityRule {
+    let protocol = match words.word(3) {
+        "tcp" => Protocol::Tcp,
+        "udp" => Protocol::Udp,
+        "icmp" => Protocol::Icmp,
+        _ => Protocol::Any,
+    };
+    let ports = words.word(4).split_once('-').unwrap_or(("0", "0"));
+    let port = |text| u16::try_from(number(text)).expect("a port");
+    let peer = match words.word(5).split_once("group:") {
+        Some((_, id)) => net::from_group(number(id)),
+        None => net::from_range(words.word(5)),
+    };
+    let ports = (port(ports.0), port(ports.1));
+    net::rule(number(words.word(2)), protocol, ports, peer)
+}
+
 fn seen(words: &Words<'_>) -> Vec<NodeSeen> {
     let seen = |(node, at): (&&str, &&str)| NodeSeen {
         node: node_id(node),
@@ -393,6 +484,11 @@ fn shown_outcome(outcome: &Outcome) -> String {
         Outcome::Project(_) | Outcome::Principal(_) | Outcome::AccessKey(_) => {
             unreachable!("stories of tenants are in tenancy.rs")
         }
+        Outcome::Network(id) => format!("network {}\n", id.0),
+        Outcome::Subnet(id) => format!("subnet {}\n", id.0),
+        Outcome::SecurityGroup(id) => format!("group {}\n", id.0),
+        Outcome::Address(id) => format!("address {}\n", id.0),
+        Outcome::LoadBalancer(id) => format!("load balancer {}\n", id.0),
         Outcome::JoinToken(until) => format!("good until {}\n", shown_time(*until)),
         Outcome::Joined(Joined::Agent {
             node,
@@ -421,9 +517,14 @@ fn changes(before: &State, after: &State, answer: &mut String) {
             Some(_) => "",
             None => "+ ",
         };
+        if key.starts_with("told") {
+            let _ = writeln!(answer, "{key}");
+            continue;
+        }
         let _ = writeln!(answer, "{mark}{key}: {row}");
     }
-    for key in old.keys().filter(|key| !new.contains_key(*key)) {
+    let gone = |key: &&String| !new.contains_key(*key) && !key.starts_with("told");
+    for key in old.keys().filter(gone) {
         let _ = writeln!(answer, "- {key}");
     }
 }
@@ -446,7 +547,11 @@ fn rows(state: &State) -> BTreeMap<String, String> {
             (Some(end), Some(reason)) => format!("{} {reason:?}", shown_time(end)),
             _ => "open".to_owned(),
         };
-        let key = format!("usage i{} run {}", usage.instance.0, usage.run);
+        let kind = usage
+            .subject
+            .address(&usage.resource)
+            .map_or("i", |_| "address ");
+        let key = format!("usage {kind}{} run {}", usage.subject.0, usage.run);
         rows.insert(key, format!("{} to {end}", shown_time(usage.start)));
     }
     for released in state.released.iter() {
@@ -478,7 +583,74 @@ fn rows(state: &State) -> BTreeMap<String, String> {
     for image in state.images.iter() {
         rows.insert(format!("image {}", image.id.0), image.name().to_string());
     }
+    network_rows(state, &mut rows);
     rows
+}
+
+/// The default network is shown when something was changed about it.
+fn network_rows(state: &State, rows: &mut BTreeMap<String, String>) {
+    for network in state.networks.iter().filter(|n| n.revision > 0) {
+        let isolated = if network.isolated { ", closed" } else { "" };
+        let (id, name, range) = (network.id.0, network.name(), network.range());
+        let row = format!("{name} {range}, number {}{isolated}", network.number);
+        rows.insert(format!("network {id}"), row);
+    }
+    for subnet in state.subnets.iter() {
+        let row = format!("{} {} in {}", subnet.name, subnet.range, subnet.network.0);
+        rows.insert(format!("subnet {}", subnet.id.0), row);
+    }
+    for group in state.security_groups.iter() {
+        let mut row = group.name.to_string();
+        for rule in &group.rules {
+            let peer = match rule.peer {
+                Peer::Range(range) => range.to_string(),
+                Peer::Group(group) => format!("group {}", group.0),
+            };
+            let (id, min, max) = (rule.id.0, rule.port_min, rule.port_max);
+            let (way, protocol) = (rule.direction, rule.protocol);
+            let _ = write!(row, "; {id}: {way:?} {protocol:?} {min}-{max} {peer}");
+        }
+        rows.insert(format!("group {}", group.id.0), row);
+    }
+    for pool in state.address_pools.iter() {
+        rows.insert(format!("pool {}", pool.range), String::new());
+    }
+    for address in state.addresses.iter() {
+        let target = match address.target {
+            None => "nothing".to_owned(),
+            Some(AddressTarget::Instance(id)) => format!("i{}", id.0),
+            Some(AddressTarget::LoadBalancer(id)) => format!("load balancer {}", id.0),
+        };
+        let row = format!("{} → {target}", Ipv4Addr::from(address.address));
+        rows.insert(format!("address {} {}", address.id.0, address.name), row);
+    }
+    for balancer in state.load_balancers.iter() {
+        let mut row = Ipv4Addr::from(balancer.address).to_string();
+        for target in load_balancer::targets(state, balancer) {
+            let new = if target.takes_new { ", takes new" } else { "" };
+            let _ = write!(row, "; i{} {}{new}", target.instance.0, target.state);
+        }
+        if let Some(node) = load_balancer::announcer(state, balancer) {
+            let _ = write!(row, "; at n{}", node.0);
+        }
+        let key = format!("load balancer {} {}", balancer.id.0, balancer.name);
+        rows.insert(key, row);
+    }
+    for counter in state.traffic_counters.iter() {
+        let row = format!("{} out, {} in", counter.bytes_out, counter.bytes_in);
+        rows.insert(format!("traffic i{}", counter.instance.0), row);
+    }
+    for row in state.traffic_usage.iter() {
+        let key = format!("traffic i{} day {}", row.instance.0, row.day);
+        let row = format!("{} out, {} in", row.bytes_out, row.bytes_in);
+        rows.insert(key, row);
+    }
+    for (node, index) in &state.derived.node_networks {
+        // Who hears of this entry.
+        if *index == state.index {
+            rows.insert(format!("told n{}", node.0), format!("at {index}"));
+        }
+    }
 }
 
 fn shown_node(state: &State, node: &Node) -> String {
@@ -528,6 +700,14 @@ fn shown_instance(instance: &Instance) -> String {
         instance.node.0
     );
     let _ = write!(row, ", {}", Ipv4Addr::from(instance.address));
+    if !instance.security_groups.is_empty() {
+        let ids: Vec<_> = instance
+            .security_groups
+            .iter()
+            .map(|id| id.0.to_string())
+            .collect();
+        let _ = write!(row, ", groups {}", ids.join(" "));
+    }
     if instance.epoch.0 > 1 {
         let _ = write!(row, ", epoch {}", instance.epoch.0);
     }

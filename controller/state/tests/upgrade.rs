@@ -167,6 +167,10 @@ fn the_story_of_the_next_release_uses_every_command() {
             && state.instances.len() > 3
             && state.usage.len() > 3
             && state.events.len() > 20
+            && state.security_groups.len() == 2
+            && state.addresses.len() == 2
+            && state.target_health.len() == 1
+            && state.traffic_usage.len() == 2
     );
     if let Ok(version) = std::env::var("NEW_GOLDEN") {
         let path = dir().join(format!("{version}.txt"));

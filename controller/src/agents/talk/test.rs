@@ -3,12 +3,15 @@
 
 use std::collections::BTreeMap;
 
-use nube_proto::agent::v1::{Heartbeat, Hello};
-use nube_state::command::InitCluster;
+use nube_proto::agent::v1::{self as agent, Heartbeat, Hello};
+use nube_state::command::{
+    InitCluster, InstanceTraffic, ReportTargetHealth, ReportTraffic, TargetVerdict,
+};
 use nube_state::{Envelope, Kind, Refusal, apply};
-use nube_types::{NetworkId, ProjectId, TimestampMs};
+use nube_types::{InstanceId, LoadBalancerId, NetworkId, PlacementEpoch, ProjectId, TimestampMs};
 
 use super::*;
+use crate::fixture::{self, Town};
 
 const NODE: NodeId = NodeId(1);
 
@@ -58,6 +61,7 @@ fn word(output: &Output) -> String {
     match output {
         Output::Down(Down::Leadership(l)) => format!("leadership {} {}", l.leader, l.term),
         Output::Down(Down::Desired(_)) => "desired".to_owned(),
+        Output::Down(Down::Networks(_)) => "networks".to_owned(),
         Output::Down(Down::ReportAck(ack)) => format!("report ack {}", ack.sequence),
         Output::Down(Down::HeartbeatAck(ack)) => match &ack.lease {
             Some(lease) => format!("beat ack {} fence {}", ack.sequence, lease.fence_epoch),
@@ -68,6 +72,8 @@ fn word(output: &Output) -> String {
         Output::Propose(command) => match command.as_ref() {
             Command::RegisterNode(_) => "register".to_owned(),
             Command::ReportInstances(r) => format!("report {}", r.sequence),
+            Command::ReportTraffic(r) => format!("traffic {}", r.instances.len()),
+            Command::ReportTargetHealth(r) => format!("health {}", r.targets.len()),
             other => format!("{other:?}"),
         },
         Output::Confirm => "confirm".to_owned(),
@@ -165,12 +171,15 @@ fn leadership_is_said_once_per_change_and_wishes_to_a_known_host() {
     (cloud.leads, cloud.term) = (true, 4);
     assert_eq!(cloud.look(), ["leadership true 4", "register"]);
     assert_eq!(cloud.look(), [""; 0], "one proposal at a time");
-    assert_eq!(cloud.commit(), ["desired"]);
+    assert_eq!(cloud.commit(), ["networks", "desired"]);
     assert_eq!(cloud.look(), [""; 0]);
     cloud.state.derived.node_wish.insert(NODE, 99);
     assert_eq!(cloud.look(), ["desired"]);
+    cloud.state.derived.node_networks.insert(NODE, 99);
+    assert_eq!(cloud.look(), ["networks"]);
     cloud.term = 5;
-    assert_eq!(cloud.look(), ["leadership true 5", "desired"]);
+    let words = cloud.look();
+    assert_eq!(words, ["leadership true 5", "networks", "desired"]);
 }
 
 #[test]
@@ -243,7 +252,8 @@ fn a_refusal_ends_the_session() {
 
 #[test]
 fn the_first_message_must_be_hello() {
-    for message in [beat(1), report(1), AgentMessage { message: None }] {
+    let traffic = up(Up::Traffic(TrafficReport::default()));
+    for message in [beat(1), report(1), traffic, AgentMessage { message: None }] {
         let mut cloud = Cloud::new(true);
         cloud.look();
         assert_eq!(cloud.says(message), ["end InvalidArgument"]);
@@ -272,7 +282,8 @@ fn without_proof_of_leadership_a_beat_proves_life_and_nothing_else() {
     cloud.says(beat(2));
     cloud.term = 4;
     let words = cloud.confirmed(true);
-    assert_eq!(words, ["leadership true 4", "desired", "beat ack 2"]);
+    let expected = ["leadership true 4", "networks", "desired", "beat ack 2"];
+    assert_eq!(words, expected);
     cloud.says(beat(3));
     cloud.leads = false;
     let words = cloud.confirmed(true);
@@ -317,4 +328,138 @@ fn a_host_under_a_pending_fence_gets_no_lease() {
     assert_eq!(fence, Some(1));
     cloud.says(beat(1));
     assert_eq!(cloud.confirmed(true), ["beat ack 1"]);
+}
+
+/// The session of a host with one guest, `web`, target of a load balancer.
+fn serving() -> (Cloud, InstanceId, LoadBalancerId) {
+    let mut town = Town::new();
+    let web = town.launch("web", 1, fixture::NETWORK, &[]);
+    let balancer = town.balancer("web", None);
+    let mut cloud = Cloud {
+        state: town.state,
+        ..Cloud::new(true)
+    };
+    let facts = fixture::facts(NODE);
+    cloud.talk.facts = Some(facts);
+    assert_eq!(cloud.look(), ["leadership true 3", "networks", "desired"]);
+    (cloud, web, balancer)
+}
+
+fn traffic(instance: InstanceId, placement_epoch: u32, bytes_out: u64) -> AgentMessage {
+    up(Up::Traffic(TrafficReport {
+        instances: vec![agent::InstanceTraffic {
+            instance_id: instance.to_string(),
+            placement_epoch,
+            bytes_out,
+            bytes_in: 0,
+        }],
+    }))
+}
+
+fn health(balancer: LoadBalancerId, instance: InstanceId, healthy: bool) -> AgentMessage {
+    up(Up::Health(HealthReport {
+        targets: vec![agent::TargetHealth {
+            load_balancer_id: balancer.to_string(),
+            instance_id: instance.to_string(),
+            placement_epoch: 1,
+            healthy,
+            reason: "x".repeat(1_000),
+        }],
+    }))
+}
+
+#[test]
+fn totals_become_an_entry_only_when_they_grew() {
+    let (mut cloud, web, _) = serving();
+    assert_eq!(cloud.says(traffic(web, 1, 0)), ["heard"]);
+    assert_eq!(
+        cloud.says(traffic(web, 2, 9)),
+        ["heard"],
+        "not its placement"
+    );
+    assert_eq!(cloud.says(traffic(InstanceId(7), 1, 9)), ["heard"]);
+    assert_eq!(cloud.says(traffic(web, 1, 9)), ["heard", "traffic 1"]);
+    // Repetitions wait for the one under way; the newest is enough.
+    assert_eq!(cloud.says(traffic(web, 1, 9)), ["heard"]);
+    assert_eq!(cloud.says(traffic(web, 1, 12)), ["heard"]);
+    assert_eq!(cloud.says(report(9_999)), ["heard"]);
+    cloud.apply(Command::ReportTraffic(ReportTraffic {
+        node: NODE,
+        instances: vec![InstanceTraffic {
+            instance: web,
+            epoch: PlacementEpoch(1),
+            bytes_out: 9,
+            bytes_in: 0,
+        }],
+    }));
+    assert_eq!(cloud.done(), ["report 9999"], "reports come first");
+    assert_eq!(cloud.done(), ["report ack 9999", "traffic 1"]);
+    // It was lost: the agent says it again by itself.
+    assert_eq!(cloud.handle(Input::Proposed(Proposed::Lost)), [""; 0]);
+    assert_eq!(cloud.says(traffic(web, 1, 9)), ["heard"], "known already");
+    assert_eq!(cloud.says(traffic(web, 1, 12)), ["heard", "traffic 1"]);
+}
+
+#[test]
+fn verdicts_become_an_entry_only_when_they_turned() {
+    let (mut cloud, web, balancer) = serving();
+    let none = || up(Up::Health(HealthReport::default()));
+    assert_eq!(cloud.says(none()), ["heard"], "none known, none said");
+    assert_eq!(
+        cloud.says(health(balancer, web, true)),
+        ["heard", "health 1"]
+    );
+    let reason = "x".repeat(100);
+    let verdict = |healthy| TargetVerdict {
+        load_balancer: balancer,
+        instance: web,
+        epoch: PlacementEpoch(1),
+        healthy,
+        reason: reason.clone(),
+    };
+    cloud.apply(Command::ReportTargetHealth(ReportTargetHealth {
+        node: NODE,
+        targets: vec![verdict(true)],
+    }));
+    assert_eq!(cloud.done(), ["networks"], "its hosts hear of it");
+    assert_eq!(cloud.says(health(balancer, web, true)), ["heard"]);
+    assert_eq!(
+        cloud.says(health(balancer, web, false)),
+        ["heard", "health 1"]
+    );
+    assert_eq!(cloud.done(), [""; 0]);
+    let strange = LoadBalancerId(99);
+    assert_eq!(
+        cloud.says(health(strange, web, true)),
+        ["heard", "health 1"],
+        "what was known is not said any more"
+    );
+}
+
+#[test]
+fn reports_of_networks_are_bounded_and_not_taken_by_followers() {
+    let (mut cloud, web, balancer) = serving();
+    let malformed = up(Up::Traffic(TrafficReport {
+        instances: vec![agent::InstanceTraffic {
+            instance_id: "../x".to_owned(),
+            ..agent::InstanceTraffic::default()
+        }],
+    }));
+    assert_eq!(cloud.says(malformed), ["heard", "end InvalidArgument"]);
+    let (mut cloud, ..) = serving();
+    let many = up(Up::Health(HealthReport {
+        targets: vec![agent::TargetHealth::default(); 10_001],
+    }));
+    assert_eq!(cloud.says(many), ["heard", "end InvalidArgument"]);
+    let (mut cloud, ..) = serving();
+    cloud.leads = false;
+    cloud.says(traffic(web, 1, 9));
+    cloud.says(health(balancer, web, true));
+    cloud.leads = true;
+    let words = cloud.look();
+    assert_eq!(
+        words,
+        ["leadership true 3"],
+        "they come again by themselves"
+    );
 }

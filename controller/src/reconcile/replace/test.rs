@@ -5,7 +5,8 @@ use nube_state::command::{
     Wish,
 };
 use nube_state::{
-    Accelerator, Blob, DiskFormat, Envelope, HostNeeds, Isolation, NodeFacts, Outcome, apply,
+    Accelerator, Blob, Datasource, DiskFormat, Envelope, HostNeeds, Isolation, NodeFacts, Outcome,
+    apply,
 };
 use nube_types::{
     ImageId, InstanceId, Labels, Mib, Name, NetworkId, PlacementEpoch, ProjectId, TimestampMs,
@@ -138,6 +139,10 @@ impl Cell {
                 zone: zone.map(str::to_owned),
                 ..HostNeeds::default()
             },
+            network: None,
+            subnet: None,
+            address: None,
+            security_groups: vec![],
         }));
     }
 

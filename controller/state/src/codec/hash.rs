@@ -70,7 +70,7 @@ fn digest_of<R: Record>(table: &Table<R>) -> (u8, [u64; 4]) {
 }
 
 /// New tables come last: see [`TABLES_ALWAYS_HASHED`].
-fn digests(state: &State) -> [(u8, [u64; 4]); TABLES_ALWAYS_HASHED + 1] {
+fn digests(state: &State) -> [(u8, [u64; 4]); TABLES_ALWAYS_HASHED + 9] {
     [
         digest_of(&state.ssh_keys),
         digest_of(&state.images),
@@ -88,5 +88,13 @@ fn digests(state: &State) -> [(u8, [u64; 4]); TABLES_ALWAYS_HASHED + 1] {
         digest_of(&state.events),
         digest_of(&state.placements),
         digest_of(&state.evictions),
+        digest_of(&state.subnets),
+        digest_of(&state.security_groups),
+        digest_of(&state.address_pools),
+        digest_of(&state.addresses),
+        digest_of(&state.load_balancers),
+        digest_of(&state.target_health),
+        digest_of(&state.traffic_counters),
+        digest_of(&state.traffic_usage),
     ]
 }

@@ -1,5 +1,7 @@
 //! What each mutation says of itself in the audit: one function per noun.
 
+mod networks;
+
 use nube_types::ProjectId;
 
 use super::{Before, Note};
@@ -41,6 +43,7 @@ pub(super) fn mutation(state: &State, command: &Command, before: &Before) -> Opt
         .or_else(|| principal(state, command, before))
         .or_else(|| cell(state, command))
         .or_else(|| member(state, command))
+        .or_else(|| networks::mutation(state, command, before))
 }
 
 fn key_or_image(command: &Command, before: &Before) -> Option<Note> {

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use nube_types::limits::{INSTANCES_MAX, INSTANCES_PER_LAUNCH_MAX, SSH_KEYS_PER_INSTANCE_MAX};
-use nube_types::{Name, NodeId, PlacementEpoch};
+use nube_types::{Name, NetworkId, NodeId, PlacementEpoch};
 
 use crate::command::{LaunchInstances, NewInstance};
 use crate::image::Image;
@@ -15,7 +15,7 @@ use crate::network;
 use crate::node::NodeUse;
 use crate::outcome::{Kind, Outcome, Refusal};
 use crate::state::State;
-use crate::{eviction, placement, project};
+use crate::{eviction, placement, project, security_group, traffic};
 
 pub(crate) fn launch(state: &mut State, command: &LaunchInstances) -> Result<Outcome, Refusal> {
     project::find(state, command.project)?;
@@ -27,19 +27,22 @@ pub(crate) fn launch(state: &mut State, command: &LaunchInstances) -> Result<Out
     let authorized_keys = check_keys(state, command)?;
     check_names(state, command)?;
     check_places(state, command, &size)?;
-    let network = state
-        .networks
-        .iter()
-        .find(|network| network.project == command.project)
-        .map(|network| network.id)
-        .ok_or(Refusal::NoAddress)?;
+    let groups = security_group::chosen(state, command.project, &command.security_groups)?;
+    let network = find_network(state, command)?;
+    let ask = network::Ask {
+        network,
+        subnet: command.subnet,
+        address: command.address,
+        count: command.instances.len(),
+    };
     // The last check, and the first change: nothing below is refused.
-    let addresses = network::allocate(state, network, command.instances.len())?;
+    let addresses = network::allocate(state, &ask)?;
     for (new, address) in command.instances.iter().zip(addresses) {
         let mut instance = record(state, command, new, &image, &size);
         instance.network = network;
         instance.address = address;
         instance.authorized_keys.clone_from(&authorized_keys);
+        instance.security_groups.clone_from(&groups);
         state.mac_count += 1;
         instance.mac = network::mac(state.mac_count);
         instance::store(state, instance);
@@ -50,6 +53,15 @@ pub(crate) fn launch(state: &mut State, command: &LaunchInstances) -> Result<Out
     Ok(Outcome::Instances(
         command.instances.iter().map(|new| new.id).collect(),
     ))
+}
+
+fn find_network(state: &State, command: &LaunchInstances) -> Result<NetworkId, Refusal> {
+    match command.network {
+        Some(id) => network::find(state, command.project, id).map(|network| network.id),
+        None => network::default_of(state, command.project)
+            .map(|network| network.id)
+            .ok_or(Refusal::NoAddress),
+    }
 }
 
 fn check_revision(state: &State, command: &LaunchInstances) -> Result<(), Refusal> {
@@ -147,6 +159,7 @@ fn check_names(state: &State, command: &LaunchInstances) -> Result<(), Refusal> 
         // The ledger outlives the record: its runs must not be written over.
         let known = state.instances.get(&new.id).is_some()
             || state.usage.get(&(new.id.into(), 1)).is_some()
+            || traffic::is_known(state, new.id)
             || eviction::is_owed(state, new.id);
         if known || !fresh_ids.insert(new.id) {
             return Err(Refusal::IdTaken(new.id.to_string()));
@@ -206,7 +219,7 @@ fn record(
         disk: size.disk,
         node: new.node,
         epoch: PlacementEpoch(1),
-        network: nube_types::NetworkId(0),
+        network: NetworkId(0),
         address: 0,
         mac: [0; 6],
         ssh_keys: command.ssh_keys.clone(),
@@ -226,6 +239,6 @@ fn record(
         user: image.spec.user.clone(),
         on_host_failure: command.on_host_failure,
         needs: command.needs.clone(),
-        security_groups: command.security_groups.clone(),
+        security_groups: Vec::new(),
     }
 }

@@ -124,5 +124,7 @@ fn purge_deleted(state: &mut State) {
         state.derived.owned.remove(&(instance.project, instance.id));
         state.instances.remove(&instance.id);
         state.placements.remove(&instance.id);
+        // The ledger keeps what it says.
+        state.traffic_counters.remove(&instance.id);
     }
 }

@@ -27,6 +27,7 @@ use nube_types::{
 use crate::placement::HostNeeds;
 use crate::state::State;
 use crate::table::Record;
+use crate::{load_balancer, network};
 
 /// What the owner wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
@@ -298,6 +299,7 @@ pub(crate) fn store(state: &mut State, mut instance: Instance) {
         state.derived.node_wish.insert(left, state.index);
         state.derived.node_wish.insert(instance.node, state.index);
     }
+    note_networks(state, before.as_ref(), &instance);
     crate::event::note_state(state, before.as_ref(), &instance);
     let reserved = |b: &Instance| (b.holds_place(), b.state == InstanceState::Deleted, b.node);
     if before.as_ref().map(reserved) != Some(reserved(&instance)) {
@@ -305,7 +307,7 @@ pub(crate) fn store(state: &mut State, mut instance: Instance) {
     }
     let released = before.is_some_and(|b| b.holds_place()) && !instance.holds_place();
     if released {
-        crate::network::release(state, instance.network, instance.address);
+        network::release(state, instance.network, instance.address);
     }
     if before_was_absent {
         state.derived.owned.insert((instance.project, instance.id));
@@ -315,4 +317,29 @@ pub(crate) fn store(state: &mut State, mut instance: Instance) {
         crate::node::settle(state, instance.node);
     }
     state.instances.put(instance);
+}
+
+/// What hosts of its network, and what points at it, must know of a change.
+fn note_networks(state: &mut State, before: Option<&Instance>, instance: &Instance) {
+    let port = |i: &Instance| (i.holds_place(), i.node, i.epoch, i.security_groups.clone());
+    if before.map(port) != Some(port(instance)) {
+        network::touch(state, instance.network);
+        // Nothing of the network may be left there that would tell it so.
+        if let Some(before) = before {
+            state.derived.node_networks.insert(before.node, state.index);
+        }
+    }
+    if network::load_balancers(state, instance.network)
+        .next()
+        .is_none()
+    {
+        return;
+    }
+    let target = |i: &Instance| (i.state == InstanceState::Running, i.desired);
+    if before.map(target) != Some(target(instance)) {
+        network::touch(state, instance.network);
+    }
+    if before.is_some_and(|before| before.epoch != instance.epoch) {
+        load_balancer::forget_of_instance(state, instance.network, instance.id);
+    }
 }

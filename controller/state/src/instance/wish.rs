@@ -5,7 +5,7 @@ use crate::command::{ChangeInstance, Wish};
 use crate::instance::{self, DesiredState, Instance, InstanceStage, InstanceState};
 use crate::outcome::{Kind, Outcome, Refusal};
 use crate::state::State;
-use crate::usage;
+use crate::{address, load_balancer, usage};
 use nube_billing::EndReason;
 
 pub(crate) fn change(state: &mut State, command: &ChangeInstance) -> Result<Outcome, Refusal> {
@@ -92,6 +92,9 @@ fn delete(state: &mut State, mut instance: Instance) {
     instance.generation += 1;
     instance.stage = InstanceStage::None;
     instance.reason.clear();
+    // Its address stays its owner's, and points at nothing.
+    address::forget_instance(state, instance.id);
+    load_balancer::forget_target(state, instance.network, instance.id);
     let reachable = state
         .nodes
         .get(&instance.node)

@@ -3,11 +3,16 @@
 
 use nube_state::command::Wish;
 use nube_state::hash_check;
+use nube_state::security_group::Protocol;
 use nube_state::{
     AccessRole, Command, Envelope, InstanceState, JoinRole, Quota, Request, State, apply,
 };
-use nube_types::{AccessKeyId, ImageId, InstanceId, NodeId, PrincipalId, ProjectId, SshKeyId};
+use nube_types::{
+    AccessKeyId, AddressId, ImageId, InstanceId, NetworkId, NodeId, PrincipalId, ProjectId,
+    SecurityGroupId, SshKeyId, SubnetId,
+};
 
+use crate::fixture::networks as net;
 use crate::fixture::{self, ALICE, IMAGE, KEY, OTHER, PROJECT, at_ms};
 
 const NODES: [NodeId; 3] = [NodeId(1), NodeId(2), NodeId(3)];
@@ -214,6 +219,68 @@ fn loss(t: &mut Teller) {
     t.tell(fixture::replace(InstanceId(8), NODES[2], 1, NODES[1]));
 }
 
+/// Networks, and what is in them; some of it is refused, some is still there later.
+fn networks(t: &mut Teller) {
+    t.ask(net::network(20, "lab", net::range("10.9.0.0/24")));
+    t.ask(net::network(21, "gone", net::range("192.168.0.0/16")));
+    t.ask(net::gateway(20, false));
+    t.ask(net::subnet(20, 30, "far", net::range("172.16.0.0/28")));
+    t.ask(net::subnet(20, 31, "near", net::range("10.9.0.128/25")));
+    t.ask(net::delete_subnet(31));
+    t.ask(net::subnet(20, 32, "near", net::range("10.9.1.0/28")));
+    t.ask(net::delete_subnet(32));
+    t.ask(net::delete_network(21));
+    t.ask(net::group(40, "web"));
+    t.ask(net::group(41, "gone"));
+    let ssh = net::rule(1, Protocol::Tcp, (22, 22), net::from_range("0.0.0.0/0"));
+    t.ask(net::add_rule(40, ssh));
+    t.ask(net::add_rule(
+        PROJECT.0,
+        net::rule(9, Protocol::Any, (0, 0), net::from_group(40)),
+    ));
+    t.ask(net::remove_rule(40, 4_001));
+    t.ask(net::delete_group(41));
+    t.ask(net::delete_group(40));
+    let mut command = fixture::launch(vec![fixture::new_instance(InstanceId(9), "far", NODES[0])]);
+    (command.network, command.subnet) = (Some(NetworkId(20)), Some(SubnetId(30)));
+    (command.address, command.security_groups) = (Some(0xac10_0007), vec![SecurityGroupId(40)]);
+    t.ask(Command::LaunchInstances(command));
+    t.report(InstanceId(9), InstanceState::Running);
+    t.ask(net::set_groups(InstanceId(9), &[PROJECT.0, 40]));
+    t.ask(Command::AddAddressPool(net::range("198.18.7.0/29")));
+    t.ask(Command::AddAddressPool(net::range("203.0.113.0/24")));
+    t.ask(Command::RemoveAddressPool(net::range("203.0.113.0/24")));
+    for id in 50..53 {
+        t.ask(net::address(id, &format!("a{id}")));
+    }
+    t.ask(net::associate(50, InstanceId(9), false));
+    t.ask(net::gateway(20, true));
+    t.ask(net::associate(50, InstanceId(9), false));
+    t.ask(net::associate(50, InstanceId(8), false));
+    t.ask(net::associate(50, InstanceId(8), true));
+    t.ask(net::disassociate(50));
+    t.ask(net::release(52));
+    let mut balancer = net::balancer(60, "front");
+    balancer.elastic_address = Some(AddressId(51));
+    t.ask(Command::CreateLoadBalancer(balancer));
+    t.ask(Command::CreateLoadBalancer(net::balancer(61, "gone")));
+    t.tell(net::health(
+        NODES[0],
+        vec![net::verdict(60, InstanceId(8), 2, true)],
+    ));
+    t.ask(net::drain(60, InstanceId(8), true));
+    t.ask(net::delete_balancer(61));
+    t.tell(net::traffic(
+        NODES[0],
+        vec![net::totals(InstanceId(8), 2, 5_000, 7_000)],
+    ));
+    t.wait(86_400);
+    t.tell(net::traffic(
+        NODES[0],
+        vec![net::totals(InstanceId(8), 2, 6_000, 7_000)],
+    ));
+}
+
 /// Weeks of coming and going.
 fn weeks(t: &mut Teller) {
     for round in 0..8 {
@@ -250,6 +317,7 @@ pub fn entries() -> Vec<(u64, Envelope)> {
     silence(&mut teller);
     newcomers(&mut teller);
     loss(&mut teller);
+    networks(&mut teller);
     weeks(&mut teller);
     teller.entries
 }
