@@ -3,10 +3,10 @@
 
 use std::fs;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use nube_types::limits::ADDRESS_BYTES_MAX;
+use nube_types::limits::{ADDRESS_BYTES_MAX, TRAFFIC_REPORT_MS};
 use nube_types::{Labels, Name, NodeId, label};
 use serde::Deserialize;
 
@@ -88,6 +88,12 @@ pub struct Config {
     pub metrics_listen: Option<SocketAddr>,
     /// `http://HOST:PORT` of an OTLP collector (gRPC) for traces; absent: none.
     pub otlp_endpoint: Option<String>,
+    /// IPv4 address that other hosts send the networks' packets to (VXLAN, UDP
+    /// 4789). Default: the one that this host reaches its controllers from.
+    pub overlay_address: Option<Ipv4Addr>,
+    /// How often traffic with the internet is reported, 1 to 3600 seconds.
+    #[serde(default = "traffic_report_seconds_default")]
+    pub traffic_report_seconds: u32,
     /// Notes for placement.
     #[serde(default)]
     pub labels: Labels,
@@ -182,6 +188,15 @@ impl Config {
         if !(65_536..=2_000_000_000).contains(&self.uid_base) {
             return Err("uid_base: not 65536 to 2000000000".to_owned());
         }
+        if !(1..=3_600).contains(&self.traffic_report_seconds) {
+            return Err("traffic_report_seconds: not 1 to 3600".to_owned());
+        }
+        let unusable = |address: &Ipv4Addr| {
+            address.is_unspecified() || address.is_multicast() || address.is_broadcast()
+        };
+        if let Some(address) = self.overlay_address.filter(unusable) {
+            return Err(format!("overlay_address: {address} is no host's address"));
+        }
         if self.vcpus == Some(0) || self.memory_mib == Some(0) || self.disk_mib == Some(0) {
             return Err("vcpus, memory_mib, disk_mib: 0 offers nothing".to_owned());
         }
@@ -221,6 +236,10 @@ fn image_cache_mib_default() -> u64 {
 fn vcpu_overcommit_percent_default() -> u32 {
     400
 }
+fn traffic_report_seconds_default() -> u32 {
+    u32::try_from(TRAFFIC_REPORT_MS / 1_000).expect("a minute")
+}
+
 fn uid_base_default() -> u32 {
     1_000_000
 }

@@ -30,6 +30,7 @@ pub mod reconciler;
 pub mod renew;
 pub mod report;
 pub mod run;
+pub mod service;
 pub mod session;
 pub mod stream;
 pub mod tls;

@@ -25,6 +25,7 @@ use crate::session::rules::LinkId;
 
 type VerbLabel = [(&'static str, &'static str); 1];
 type VerbResult = [(&'static str, &'static str); 2];
+type Kind = [(&'static str, &'static str); 1];
 type Controller = [(&'static str, String); 1];
 
 /// From a record that is there already to a large image over a slow link.
@@ -37,6 +38,7 @@ pub struct Events {
     verbs: Family<VerbResult, Counter>,
     verb_seconds: Family<VerbLabel, Histogram, fn() -> Histogram>,
     sessions: Family<Controller, Gauge>,
+    network_changes: Family<Kind, Counter>,
     /// 1 while a leader is obeyed.
     pub leader: Gauge,
     /// The newest term that was obeyed.
@@ -88,6 +90,7 @@ impl Events {
             verbs: Family::default(),
             verb_seconds: Family::new_with_constructor(|| Histogram::new(SECONDS)),
             sessions: Family::default(),
+            network_changes: Family::default(),
             leader: Gauge::default(),
             obeyed_term: Gauge::default(),
             reports_sent: Counter::default(),
@@ -105,6 +108,12 @@ impl Events {
         self.verbs.get_or_create(&[verb, ("result", result)]).inc();
         let seconds = took.as_secs_f64();
         self.verb_seconds.get_or_create(&[verb]).observe(seconds);
+    }
+
+    /// Something of tenants' networks was made, replaced or taken away.
+    pub fn network_changes(&self, kind: &'static str, count: u64) {
+        let counter = self.network_changes.get_or_create(&[("kind", kind)]);
+        counter.inc_by(count);
     }
 
     /// A controller's session, counted from 1 as in `controllers`.
@@ -130,6 +139,11 @@ impl Events {
             "1 for each controller, by its place in the config, that talks with this agent",
         );
         registry.register(name, help, self.sessions.clone());
+        let (name, help) = (
+            "nube_agent_network_changes",
+            "Addresses, routes, neighbours, rules of networks that were changed on this host",
+        );
+        registry.register(name, help, self.network_changes.clone());
         for (name, help, gauge) in [
             (
                 "nube_agent_has_leader",

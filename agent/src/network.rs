@@ -7,4 +7,17 @@
 //!                                         └─► meter, health ─► hub ─► leader
 //! ```
 
+pub mod apply;
+pub mod elastic;
+pub mod guests;
+pub mod health;
+pub mod kernel;
+pub mod meter;
+pub mod plan;
+pub mod rules;
 pub mod spec;
+pub mod store;
+pub mod task;
+
+#[cfg(test)]
+mod lab;

@@ -2,13 +2,13 @@
 //! `clean`, which needs the same configuration and lock.
 
 use std::fs::{self, File, TryLockError};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use nube_proto::agent::v1::Hello;
+use nube_proto::agent::v1::{DesiredNetworks, Hello, agent_message};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -24,11 +24,17 @@ use crate::host::clean;
 use crate::host::clock::Clock;
 use crate::host::fingerprint::Fingerprint;
 use crate::host::link::Prefix;
+use crate::host::namespace::Namespace;
+use crate::host::port::Networks;
 use crate::image::Cache;
 use crate::journal::Journal;
 use crate::metrics;
+use crate::network::guests::Present;
+use crate::network::store::Store;
+use crate::network::task::{Parts, Task};
 use crate::reconciler::Reconciler;
 use crate::renew;
+use crate::service::{self, Services};
 use crate::session::roster::{self, Roster};
 use crate::session::{HubTask, Networking, blobs::Controllers, link};
 use crate::stream::Streams;
@@ -56,7 +62,8 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
                 accelerator: Accelerator::Tcg,
                 reason: "guests are simulated".to_owned(),
             };
-            serve(config, SimulatedDriver::new(), &facts, &answer, deadline).await
+            let driver = SimulatedDriver::new();
+            serve(config, driver, &facts, &answer, deadline, None).await
         }
         DriverKind::Qemu => {
             let answer = choose_accelerator(&config, &facts).await?;
@@ -79,9 +86,72 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
                     arguments: vec![fencer::SUBCOMMAND.into()],
                 }),
             })?;
-            serve(config, driver, &facts, &answer, deadline).await
+            let store =
+                Store::open(&config.data_dir).context("cannot open what is kept of networks")?;
+            let overlay = store.overlay(overlay_address(&config).await)?;
+            if overlay.is_none() {
+                tracing::warn!("no overlay address: this host's networks end at it");
+            }
+            let networks = TenantNetworks {
+                networks: driver.networks(),
+                guests: driver.guests().watch(),
+                overlay,
+                store,
+            };
+            serve(config, driver, &facts, &answer, deadline, Some(networks)).await
         }
     }
+}
+
+/// What the task that makes networks needs of the driver and the host.
+struct TenantNetworks {
+    networks: Arc<Networks>,
+    guests: watch::Receiver<Present>,
+    overlay: Option<Ipv4Addr>,
+    store: Store,
+}
+
+impl TenantNetworks {
+    fn task(
+        self,
+        config: &Config,
+        desired: watch::Receiver<Option<Arc<DesiredNetworks>>>,
+        tell: mpsc::Sender<agent_message::Message>,
+    ) -> Task {
+        // This process has entered its host's namespace already, if it has one.
+        let host = Namespace::of(None);
+        let resolvers = service::dns::host_resolvers();
+        Task::new(Parts {
+            networks: self.networks,
+            guests: self.guests,
+            desired,
+            tell,
+            store: self.store,
+            overlay: self.overlay,
+            traffic_report: Duration::from_secs(config.traffic_report_seconds.into()),
+            services: Services::new(host, resolvers, Some(config.zone.clone())),
+        })
+    }
+}
+
+/// As configured, or the address that this host reaches a controller from.
+async fn overlay_address(config: &Config) -> Option<Ipv4Addr> {
+    if config.overlay_address.is_some() {
+        return config.overlay_address;
+    }
+    for controller in &config.controllers {
+        // Connecting a datagram socket chooses a route and sends nothing.
+        let Ok(socket) = tokio::net::UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).await else {
+            continue;
+        };
+        if socket.connect(controller).await.is_ok()
+            && let Ok(IpAddr::V4(own)) = socket.local_addr().map(|own| own.ip())
+            && !own.is_loopback()
+        {
+            return Some(own);
+        }
+    }
+    None
 }
 
 async fn serve<D: Driver>(
@@ -90,6 +160,7 @@ async fn serve<D: Driver>(
     facts: &Fingerprint,
     answer: &Answer,
     deadline: Deadline,
+    networks: Option<TenantNetworks>,
 ) -> anyhow::Result<()> {
     let tls = Tls::load(&config).context("cannot prove who this node is")?;
     let journal = Journal::open(&config.data_dir)?;
@@ -97,12 +168,9 @@ async fn serve<D: Driver>(
     let obeyed_term = journal.leader_term()?;
     let driver = Arc::new(driver);
     let controllers = Controllers::new();
-    let images = Cache::open(
-        &config.data_dir,
-        config.image_cache_mib << 20,
-        controllers.clone(),
-    )
-    .context("cannot open the image cache")?;
+    let room = config.image_cache_mib << 20;
+    let images = Cache::open(&config.data_dir, room, controllers.clone())
+        .context("cannot open the image cache")?;
     let (reconciler, view) = Reconciler::recover(
         driver.clone(),
         Arc::new(images),
@@ -114,9 +182,10 @@ async fn serve<D: Driver>(
     let (to_reconciler, for_reconciler) = mpsc::channel(EVENTS_QUEUED);
     let (to_hub, for_hub) = mpsc::channel(EVENTS_QUEUED);
     let (roster, wanted) = Roster::new(config.controllers.clone(), journal.controllers()?);
-    // Whoever makes networks takes the other ends.
-    let (desired, _networks) = watch::channel(None);
-    let (_tell, said) = mpsc::channel(EVENTS_QUEUED);
+    let overlay = networks.as_ref().and_then(|networks| networks.overlay);
+    let (desired, wished) = watch::channel(None);
+    let (tell, said) = mpsc::channel(EVENTS_QUEUED);
+    let network_task = networks.map(|networks| networks.task(&config, wished, tell));
     let hub = HubTask::new(
         agent_epoch,
         obeyed_term,
@@ -130,7 +199,13 @@ async fn serve<D: Driver>(
     metrics::start(&config, view.clone());
     tracing::info!(node = %config.node_id, agent_epoch, driver = driver.name(), "agent starts");
     let shared = Arc::new(link::Shared {
-        hello: hello(&config, facts, answer, driver.name(), agent_epoch),
+        hello: hello(
+            &config,
+            (facts, answer),
+            driver.name(),
+            agent_epoch,
+            overlay,
+        ),
         tls: tls.clone(),
         view,
         events: to_hub,
@@ -138,10 +213,18 @@ async fn serve<D: Driver>(
         streams: Arc::new(Streams::new(driver)),
     });
     let mut tasks = JoinSet::new();
+    if let Some(task) = network_task {
+        tasks.spawn(task.run());
+    }
     tasks.spawn(reconciler.run(for_reconciler));
     tasks.spawn(hub.run(for_hub));
     tasks.spawn(renew::run(tls.identity().clone(), controllers));
     tasks.spawn(roster::run(shared, wanted));
+    until_asked(tasks).await
+}
+
+/// Waits for a request to end. That a task ends by itself is a bug.
+async fn until_asked(mut tasks: JoinSet<()>) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     tokio::select! {
@@ -241,10 +324,10 @@ async fn controller_addresses(config: &Config) -> anyhow::Result<Vec<Prefix>> {
 
 fn hello(
     config: &Config,
-    facts: &Fingerprint,
-    answer: &Answer,
+    (facts, answer): (&Fingerprint, &Answer),
     driver: &str,
     agent_epoch: u64,
+    overlay: Option<Ipv4Addr>,
 ) -> Hello {
     let reserve = |total: u64| total * RESERVE_PERCENT / 100;
     let memory_mib = facts.memory_mib;
@@ -270,6 +353,6 @@ fn hello(
         drivers: vec![driver.to_owned()],
         labels: config.labels.clone(),
         unknown_resources: Vec::new(),
-        overlay_address: String::new(),
+        overlay_address: overlay.map_or_else(String::new, |own| own.to_string()),
     }
 }

@@ -102,7 +102,7 @@ impl HubTask {
                     None => return,
                 },
                 Some(said) = self.networks.said.recv() => {
-                    for output in self.hub.handle(self.clock.now_ms(), HubInput::Tell(said)) {
+                    for output in self.hub.handle(self.clock.now_ms(), HubInput::Tell(Box::new(said))) {
                         self.carry_out(output).await;
                     }
                     None

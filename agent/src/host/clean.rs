@@ -12,7 +12,9 @@ use super::firewall;
 use super::link::Links;
 use super::namespace::{self, Namespace};
 use super::network::{host_table, namespace_prefix};
+use super::nft;
 use super::{process, uid};
+use crate::network::elastic;
 
 /// Whose traces.
 #[derive(Debug, Clone)]
@@ -73,7 +75,9 @@ async fn clean_host(target: &Target) -> io::Result<()> {
     }
     let table = host_table(target.node);
     host.run_async(move || async move {
-        firewall::apply(&firewall::no_rules("inet", &table))?;
+        // Their routes lead into networks that are gone; nobody answers for them.
+        elastic::withdraw(&elastic::Announced::new()).await?;
+        nft::apply(&nft::no_table("inet", &table))?;
         let links = Links::open()?;
         let prefix = firewall::UPLINK_PATTERN.trim_end_matches('*');
         for name in links.names().await? {

@@ -1,37 +1,35 @@
-//! Packet rules as data, and the one call that puts them into the kernel.
-//!
-//! All rules of a namespace stand in one inet table and one netdev table, both
-//! replaced in one transaction: at no moment is a port without its rules. The
-//! functions that make rules are pure; names and addresses come from ids and
-//! typed values, never from a user's text.
+//! Rules of a host's own namespace and of testbeds. Those inside of networks are
+//! in `network::rules`.
 //!
 //! ```text
-//!  guest ─► tap ingress (netdev: MAC, ARP and source address pinned)
-//!        ─► forward (inet: conntrack; guests of one network may talk; out
-//!           only through up0) ─► masquerade ─► veth ─► host namespace
-//!        ─► forward (inet: not to the host's networks, not to other
-//!           networks) ─► masquerade ─► the world
+//!  network ─► veth nl-… ─► forward (own elastic addresses or the link's; not to
+//!             the host's networks, not to other networks) ─► masquerade ─► world
+//!  world ─► forward (elastic addresses only) ─► veth nl-… ─► network
+//!  hosts ─► input (frames of the overlay: of known hosts, with their MACs)
 //! ```
 
-use std::io;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
+use nube_types::net::transit_mac;
 use serde_json::{Value, json};
 
 use super::link::Prefix;
+use super::nft::word::{
+    accept, back, concat, count, differs, drop, established, from_link, jump, masquerade, matches,
+    meta, payload, raw, text, to_link,
+};
+use super::nft::{Rules, Table};
 
-const NFT: &str = "/usr/sbin/nft";
-/// Taps in a network namespace begin with this.
-pub const TAP_PATTERN: &str = "t*";
 /// Links from the host namespace into networks begin with this.
 pub const UPLINK_PATTERN: &str = "nl-*";
-/// The end of such a link in the network namespace.
-pub const UPLINK_INSIDE: &str = "up0";
 /// Where links between the host and its networks have their addresses.
 pub const UPLINK_PREFIX: Prefix = Prefix {
     address: Ipv4Addr::new(169, 254, 64, 0),
     length: 18,
 };
+/// Where hosts send each other frames of networks (IANA's port of VXLAN).
+pub const OVERLAY_PORT: u16 = 4789;
 const LINK_LOCAL: Prefix = Prefix {
     address: Ipv4Addr::new(169, 254, 0, 0),
     length: 16,
@@ -41,63 +39,44 @@ const MULTICAST_AND_ABOVE: Prefix = Prefix {
     length: 3,
 };
 
-/// A guest's port as far as rules care.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct GuardedPort {
-    /// Name of the tap.
-    pub tap: String,
-    /// The only source MAC.
-    pub mac: [u8; 6],
-    /// The only source address.
-    pub address: Ipv4Addr,
-}
-
-/// Rules of one network's namespace on this host.
-#[must_use]
-pub fn network_rules(ports: &[GuardedPort]) -> Value {
-    let mut rules = Rules::replacing("inet", "nube");
-    rules.base_chain("forward", "filter", "forward", 0, "drop");
-    // First, because all but the first packet of a flow ends here.
-    rules.rule("forward", vec![established(), accept()]);
-    rules.rule("forward", vec![invalid(), drop()]);
-    // Metadata and the links to the host lead nowhere else.
-    rules.rule("forward", vec![to(&[LINK_LOCAL]), drop()]);
-    rules.rule(
-        "forward",
-        vec![from_link(TAP_PATTERN), to_link(TAP_PATTERN), accept()],
-    );
-    rules.rule(
-        "forward",
-        vec![from_link(TAP_PATTERN), to_link(UPLINK_INSIDE), accept()],
-    );
-    rules.base_chain("input", "filter", "input", 0, "drop");
-    rules.rule("input", vec![established(), accept()]);
-    rules.rule("input", vec![from_link("lo"), accept()]);
-    // People ping their gateway; nothing else of the host answers.
-    rules.rule(
-        "input",
-        vec![
-            from_link(TAP_PATTERN),
-            matches(payload("icmp", "type"), json!("echo-request")),
-            accept(),
-        ],
-    );
-    rules.base_chain("postrouting", "nat", "postrouting", 100, "accept");
-    rules.rule("postrouting", vec![to_link(UPLINK_INSIDE), masquerade()]);
-
-    rules.switch_to("netdev", "nube");
-    for port in ports {
-        rules.port(port);
-    }
-    rules.finish()
+/// What a host lets in, as told.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct HostWish {
+    /// Elastic addresses that this host answers for, and the link to each.
+    pub elastic: BTreeMap<Ipv4Addr, String>,
+    /// Overlay addresses of other hosts.
+    pub peers: BTreeSet<Ipv4Addr>,
 }
 
 /// Rules of the namespace that the agent itself lives in.
 #[must_use]
-pub fn host_rules(table: &str, closed: &[Prefix]) -> Value {
+pub fn host_rules(table: &str, closed: &[Prefix], wish: &HostWish) -> Table {
     let mut rules = Rules::replacing("inet", table);
+    let pair = |(address, link): (&Ipv4Addr, &String)| concat(vec![json!(link), text(address)]);
+    let pairs = wish.elastic.iter().map(pair).collect();
+    rules.set("elastic", &["ifname", "ipv4_addr"], pairs);
+    rules.counter("foreign");
     rules.base_chain("forward", "filter", "forward", 0, "accept");
+    // First, for flows that stand too: an address that moved away is used no more.
+    rules.rule(
+        "forward",
+        vec![
+            from_link(UPLINK_PATTERN),
+            differs(payload("ip", "saddr"), prefixes(&[UPLINK_PREFIX])),
+            differs(
+                concat(vec![meta("iifname"), payload("ip", "saddr")]),
+                json!("@elastic"),
+            ),
+            count("foreign"),
+            drop(),
+        ],
+    );
     rules.rule("forward", vec![established(), accept()]);
+    let inward = concat(vec![meta("oifname"), payload("ip", "daddr")]);
+    rules.rule(
+        "forward",
+        vec![matches(inward, json!("@elastic")), accept()],
+    );
     let mut closed = closed.to_vec();
     closed.extend([LINK_LOCAL, MULTICAST_AND_ABOVE]);
     let closed = outermost(closed);
@@ -110,14 +89,43 @@ pub fn host_rules(table: &str, closed: &[Prefix]) -> Value {
     rules.base_chain("input", "filter", "input", 0, "accept");
     // No address of this host serves guests.
     rules.rule("input", vec![from_link(UPLINK_PATTERN), drop()]);
+    overlay_guard(&mut rules, &wish.peers);
     rules.base_chain("postrouting", "nat", "postrouting", 100, "accept");
     rules.rule("postrouting", vec![from(&[UPLINK_PREFIX]), masquerade()]);
     rules.finish()
 }
 
+/// Frames of networks come from hosts that are known, each under the MAC that
+/// follows from its address: inside, that MAC says whose frame it is.
+fn overlay_guard(rules: &mut Rules, peers: &BTreeSet<Ipv4Addr>) {
+    // Behind the headers of UDP and VXLAN and the inner destination.
+    const INNER_SOURCE: u32 = (8 + 8 + 6) * 8;
+    rules.counter("overlay");
+    let chain = |peer: &Ipv4Addr| format!("peer_{:08x}", peer.to_bits());
+    for peer in peers {
+        let chain = chain(peer);
+        rules.chain(&chain);
+        let [a, b, c, d, e, f] = transit_mac(*peer);
+        let mac = json!(format!("0x{a:02x}{b:02x}{c:02x}{d:02x}{e:02x}{f:02x}"));
+        rules.rule(
+            &chain,
+            vec![matches(raw("th", INNER_SOURCE, 48), mac), accept()],
+        );
+        rules.rule(&chain, vec![back()]);
+    }
+    let verdict = |peer: &Ipv4Addr| json!([peer.to_string(), jump(&chain(peer))]);
+    let verdicts = peers.iter().map(verdict).collect();
+    rules.verdicts("peers", &["ipv4_addr"], verdicts);
+    rules.base_chain("overlay_input", "filter", "input", -10, "accept");
+    let port = matches(payload("udp", "dport"), json!(OVERLAY_PORT));
+    let source = json!({ "vmap": { "key": payload("ip", "saddr"), "data": "@peers" } });
+    rules.rule("overlay_input", vec![port.clone(), source]);
+    rules.rule("overlay_input", vec![port, count("overlay"), drop()]);
+}
+
 /// Rules of a testbed in the namespace that carries its bridge.
 #[must_use]
-pub fn testbed_rules(table: &str, bridge: &str, subnet: Prefix, gateway: Ipv4Addr) -> Value {
+pub fn testbed_rules(table: &str, bridge: &str, subnet: Prefix, gateway: Ipv4Addr) -> Table {
     let mut rules = Rules::replacing("inet", table);
     rules.base_chain("postrouting", "nat", "postrouting", 100, "accept");
     let elsewhere = differs(meta("oifname"), json!(bridge));
@@ -134,30 +142,6 @@ pub fn testbed_rules(table: &str, bridge: &str, subnet: Prefix, gateway: Ipv4Add
     rules.finish()
 }
 
-/// Removes a table; absent is fine.
-#[must_use]
-pub fn no_rules(family: &'static str, table: &str) -> Value {
-    let mut rules = Rules::replacing(family, table);
-    let name = json!({ "family": family, "name": table });
-    rules.commands.push(json!({ "delete": { "table": name } }));
-    rules.finish()
-}
-
-/// Puts rules into the namespace of the calling thread, all or nothing.
-/// Blocks for the run of `nft`.
-pub fn apply(rules: &Value) -> io::Result<()> {
-    let text = rules.to_string();
-    // By its full name where it has one: nothing in the agent's PATH counts.
-    let nft = std::path::Path::new(NFT);
-    nftables::helper::apply_ruleset_raw(
-        &text,
-        nft.exists().then_some(nft),
-        nftables::helper::DEFAULT_ARGS,
-    )
-    .map(|_| ())
-    .map_err(io::Error::other)
-}
-
 /// Prefixes that no other prefix of the list contains: nft refuses overlaps.
 fn outermost(mut prefixes: Vec<Prefix>) -> Vec<Prefix> {
     prefixes.sort_by_key(|prefix| (prefix.length, prefix.address));
@@ -168,128 +152,6 @@ fn outermost(mut prefixes: Vec<Prefix>) -> Vec<Prefix> {
         }
     }
     kept
-}
-
-/// A transaction under construction.
-struct Rules {
-    family: &'static str,
-    table: String,
-    commands: Vec<Value>,
-}
-
-impl Rules {
-    fn replacing(family: &'static str, table: &str) -> Self {
-        let mut rules = Self {
-            family,
-            table: String::new(),
-            commands: Vec::new(),
-        };
-        rules.switch_to(family, table);
-        rules
-    }
-
-    /// `add` before `delete`, so that the deletion cannot fail for absence.
-    fn switch_to(&mut self, family: &'static str, table: &str) {
-        self.family = family;
-        table.clone_into(&mut self.table);
-        let name = json!({ "family": family, "name": table });
-        self.commands.push(json!({ "add": { "table": name } }));
-        self.commands.push(json!({ "delete": { "table": name } }));
-        self.commands.push(json!({ "add": { "table": name } }));
-    }
-
-    fn base_chain(&mut self, name: &str, kind: &str, hook: &str, priority: i32, policy: &str) {
-        let chain = json!({
-            "family": self.family, "table": self.table, "name": name,
-            "type": kind, "hook": hook, "prio": priority, "policy": policy,
-        });
-        self.commands.push(json!({ "add": { "chain": chain } }));
-    }
-
-    fn rule(&mut self, chain: &str, statements: Vec<Value>) {
-        let rule = json!({
-            "family": self.family, "table": self.table, "chain": chain, "expr": statements,
-        });
-        self.commands.push(json!({ "add": { "rule": rule } }));
-    }
-
-    /// What may enter from a guest: IPv4 and ARP that name its own addresses.
-    /// All else falls to the policy: IPv6, VLAN tags, foreign sources.
-    fn port(&mut self, port: &GuardedPort) {
-        let chain = json!({
-            "family": self.family, "table": self.table, "name": port.tap,
-            "type": "filter", "hook": "ingress", "dev": port.tap, "prio": -300, "policy": "drop",
-        });
-        self.commands.push(json!({ "add": { "chain": chain } }));
-        let [a, b, c, d, e, f] = port.mac;
-        let mac = format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}");
-        let address = port.address.to_string();
-        let source = matches(payload("ether", "saddr"), json!(mac));
-        let protocol = |name| matches(meta("protocol"), json!(name));
-        self.rule(
-            &port.tap,
-            vec![
-                source.clone(),
-                protocol("ip"),
-                matches(payload("ip", "saddr"), json!(address)),
-                accept(),
-            ],
-        );
-        // 0.0.0.0 is how a guest asks whether its address is taken.
-        self.rule(
-            &port.tap,
-            vec![
-                source,
-                protocol("arp"),
-                matches(payload("arp", "saddr ether"), json!(mac)),
-                matches(
-                    payload("arp", "saddr ip"),
-                    json!({ "set": [address, "0.0.0.0"] }),
-                ),
-                accept(),
-            ],
-        );
-    }
-
-    fn finish(self) -> Value {
-        json!({ "nftables": self.commands })
-    }
-}
-
-fn accept() -> Value {
-    json!({ "accept": null })
-}
-
-fn drop() -> Value {
-    json!({ "drop": null })
-}
-
-fn masquerade() -> Value {
-    json!({ "masquerade": null })
-}
-
-fn matches(left: Value, right: Value) -> Value {
-    json!({ "match": { "op": "==", "left": left, "right": right } })
-}
-
-fn differs(left: Value, right: Value) -> Value {
-    json!({ "match": { "op": "!=", "left": left, "right": right } })
-}
-
-fn meta(key: &str) -> Value {
-    json!({ "meta": { "key": key } })
-}
-
-fn payload(protocol: &str, field: &str) -> Value {
-    json!({ "payload": { "protocol": protocol, "field": field } })
-}
-
-fn from_link(pattern: &str) -> Value {
-    matches(meta("iifname"), json!(pattern))
-}
-
-fn to_link(pattern: &str) -> Value {
-    matches(meta("oifname"), json!(pattern))
 }
 
 fn prefixes(list: &[Prefix]) -> Value {
@@ -308,16 +170,6 @@ fn to(list: &[Prefix]) -> Value {
 
 fn from(list: &[Prefix]) -> Value {
     matches(payload("ip", "saddr"), prefixes(list))
-}
-
-fn established() -> Value {
-    let state = json!({ "ct": { "key": "state" } });
-    json!({ "match": { "op": "in", "left": state, "right": ["established", "related"] } })
-}
-
-fn invalid() -> Value {
-    let state = json!({ "ct": { "key": "state" } });
-    json!({ "match": { "op": "in", "left": state, "right": "invalid" } })
 }
 
 #[cfg(test)]

@@ -3,13 +3,13 @@
 //! opened it; open it inside [`super::namespace::Namespace::run_async`].
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use futures::TryStreamExt;
-use rtnetlink::packet_route::address::AddressAttribute;
+use rtnetlink::packet_route::address::{AddressAttribute, AddressHeaderFlags};
 use rtnetlink::packet_route::link::{InfoData, InfoKind, InfoVeth, LinkAttribute};
-use rtnetlink::packet_route::route::{RouteScope, RouteType};
+use rtnetlink::packet_route::route::{RouteMessage, RouteScope};
 use rtnetlink::{
     Handle, LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder,
 };
@@ -48,7 +48,8 @@ pub struct Links {
     handle: Handle,
 }
 
-fn fault(error: rtnetlink::Error) -> io::Error {
+/// As the kernel said it.
+pub(crate) fn fault(error: rtnetlink::Error) -> io::Error {
     match error {
         rtnetlink::Error::NetlinkError(message) => message.to_io(),
         other => io::Error::other(other),
@@ -209,26 +210,35 @@ impl Links {
         Ok(found)
     }
 
-    async fn route(&self, route: RouteMessageBuilder<Ipv4Addr>) -> io::Result<()> {
-        let add = self.handle.route().add(route.build());
+    /// Sends one address to a link.
+    pub async fn route_to_link(&self, address: IpAddr, index: u32) -> io::Result<()> {
+        let route = match address {
+            IpAddr::V4(address) => RouteMessageBuilder::<Ipv4Addr>::new()
+                .destination_prefix(address, 32)
+                .output_interface(index)
+                .scope(RouteScope::Link)
+                .build(),
+            IpAddr::V6(address) => RouteMessageBuilder::<Ipv6Addr>::new()
+                .destination_prefix(address, 128)
+                .output_interface(index)
+                .build(),
+        };
+        self.route_message(route).await
+    }
+
+    /// Adds a route, or puts it in the place of one to the same range.
+    pub async fn route_message(&self, route: RouteMessage) -> io::Result<()> {
+        let add = self.handle.route().add(route);
         add.replace().execute().await.map_err(fault)
     }
 
-    /// Sends one address to a link.
-    pub async fn route_to_link(&self, address: Ipv4Addr, index: u32) -> io::Result<()> {
-        let route = RouteMessageBuilder::<Ipv4Addr>::new()
-            .destination_prefix(address, 32)
-            .output_interface(index)
-            .scope(RouteScope::Link);
-        self.route(route).await
-    }
-
-    /// What nothing more exact routes is answered as unreachable.
-    pub async fn route_unreachable(&self, prefix: Prefix) -> io::Result<()> {
+    /// Sends a range to a link: its addresses are asked for there by ARP.
+    pub async fn route_prefix_to_link(&self, prefix: Prefix, index: u32) -> io::Result<()> {
         let route = RouteMessageBuilder::<Ipv4Addr>::new()
             .destination_prefix(prefix.address, prefix.length)
-            .kind(RouteType::Unreachable);
-        self.route(route).await
+            .output_interface(index)
+            .scope(RouteScope::Link);
+        self.route_message(route.build()).await
     }
 
     /// The way out.
@@ -236,17 +246,33 @@ impl Links {
         let route = RouteMessageBuilder::<Ipv4Addr>::new()
             .destination_prefix(Ipv4Addr::UNSPECIFIED, 0)
             .gateway(gateway);
-        self.route(route).await
+        self.route_message(route.build()).await
     }
 
-    /// A neighbour that is known for good: no ARP is asked for it.
-    pub async fn neighbour(&self, index: u32, address: Ipv4Addr, mac: [u8; 6]) -> io::Result<()> {
+    /// Adds an address of IPv6 that is this link's without asking others; the same
+    /// one again is fine.
+    pub async fn address_v6(&self, index: u32, address: Ipv6Addr, length: u8) -> io::Result<()> {
+        let mut add = self
+            .handle
+            .address()
+            .add(index, IpAddr::V6(address), length);
+        add.message_mut().header.flags |= AddressHeaderFlags::Nodad;
+        add.replace().execute().await.map_err(fault)
+    }
+
+    /// A neighbour that is known for good: it is not asked for.
+    pub async fn neighbour(&self, index: u32, address: IpAddr, mac: [u8; 6]) -> io::Result<()> {
         let add = self
             .handle
             .neighbours()
-            .add(index, IpAddr::V4(address))
+            .add(index, address)
             .link_local_address(&mac);
         add.replace().execute().await.map_err(fault)
+    }
+
+    /// For what has no verb here.
+    pub(crate) fn handle(&self) -> &Handle {
+        &self.handle
     }
 }
 

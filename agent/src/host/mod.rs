@@ -19,6 +19,7 @@ mod kvm;
 pub mod link;
 pub mod namespace;
 pub mod network;
+pub mod nft;
 pub mod port;
 pub mod process;
 #[cfg(test)]

@@ -13,23 +13,26 @@
 //! again after a crash, and repaired by doing it again. The namespace goes with
 //! its last tap.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::io;
+use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
 
 use nube_types::{InstanceId, NodeId};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, MutexGuard};
 
-use super::firewall::GuardedPort;
+use super::firewall::HostWish;
 use super::link::{Links, Prefix};
 use super::namespace::{self, Namespace};
 use super::network::{
-    ensure_host, ensure_inside, ensure_ports, has_taps, host_table, namespace_name,
-    namespace_prefix, remove_tap, tap_name, uplink_name,
+    ensure_host, ensure_host_rules, ensure_inside, ensure_ports, has_taps, host_table,
+    namespace_name, namespace_prefix, remove_overlay, remove_tap, tap_name, uplink_address,
+    uplink_name,
 };
 use super::tap;
 use crate::driver::{DriverError, PortSpec};
+use crate::network::meter::Meter;
 
 /// Networks of one node.
 #[derive(Debug)]
@@ -39,24 +42,66 @@ pub struct Networks {
     host: Namespace,
     /// Where guests may not go besides the host's own networks.
     closed: Vec<Prefix>,
-    /// Ports with rules, by network number. One lock: changes of taps and
-    /// rules are short, and links are numbered by looking at what is there.
-    guarded: Mutex<HashMap<u32, BTreeMap<InstanceId, GuardedPort>>>,
+    /// Bytes of guests, read a last time before their port goes.
+    meter: Meter,
+    /// What the host's own rules let in, once it is known. One lock: changes of
+    /// devices and rules are short, and links are numbered by looking at what is
+    /// there.
+    host_wish: Mutex<Option<HostWish>>,
 }
 
 impl Networks {
     /// Networks of a node whose host is a named namespace, or the agent's own.
     #[must_use]
-    pub fn new(node: NodeId, host_namespace: Option<&str>, closed: Vec<Prefix>) -> Self {
+    pub fn new(
+        node: NodeId,
+        host_namespace: Option<&str>,
+        closed: Vec<Prefix>,
+        meter: Meter,
+    ) -> Self {
         Self {
             node,
             host: Namespace::of(host_namespace),
             closed,
-            guarded: Mutex::default(),
+            meter,
+            host_wish: Mutex::default(),
         }
     }
 
-    fn namespace(&self, network_number: u32) -> Namespace {
+    /// What guests sent and received.
+    #[must_use]
+    pub fn meter(&self) -> &Meter {
+        &self.meter
+    }
+
+    /// The host's own namespace.
+    #[must_use]
+    pub fn host(&self) -> &Namespace {
+        &self.host
+    }
+
+    /// The turn to change networks; see [`Networks::host_rules`].
+    pub async fn turn(&self) -> MutexGuard<'_, Option<HostWish>> {
+        self.host_wish.lock().await
+    }
+
+    /// The host's rules, with what is let in as far as that is known.
+    pub async fn host_rules(&self, wish: Option<HostWish>) -> io::Result<u64> {
+        let closed = self.closed.clone();
+        let table = host_table(self.node);
+        self.host
+            .run_async(move || ensure_host_rules(closed, table, wish))
+            .await
+    }
+
+    /// The host's address on its link into a network, if the network is here.
+    pub async fn uplink(&self, number: u32) -> io::Result<Option<Ipv4Addr>> {
+        self.host.run_async(move || uplink_address(number)).await
+    }
+
+    /// Where a network is on this host.
+    #[must_use]
+    pub fn namespace(&self, network_number: u32) -> Namespace {
         Namespace::named(namespace_name(self.node, network_number))
     }
 
@@ -66,28 +111,18 @@ impl Networks {
             return Ok(());
         };
         let number = first.network_number;
-        let mut guarded = self.guarded.lock().await;
+        let wish = self.turn().await;
+        self.host_rules(wish.clone())
+            .await
+            .map_err(|error| DriverError::host("guard host", error))?;
         self.ensure_network(first)
             .await
             .map_err(|error| DriverError::host("create network", error))?;
-
-        let mut rules = guarded.get(&number).cloned().unwrap_or_default();
-        for (instance, port) in ports {
-            let guard = GuardedPort {
-                tap: tap_name(*instance),
-                mac: port.mac,
-                address: port.address,
-            };
-            rules.insert(*instance, guard);
-        }
-        let all: Vec<GuardedPort> = rules.values().cloned().collect();
         let ports = ports.to_vec();
         self.namespace(number)
-            .run_async(move || ensure_ports(ports, all))
+            .run_async(move || ensure_ports(ports))
             .await
-            .map_err(|error| DriverError::host("create port", error))?;
-        guarded.insert(number, rules);
-        Ok(())
+            .map_err(|error| DriverError::host("create port", error))
     }
 
     /// Namespace, the link to the host, gateway and routes.
@@ -96,11 +131,9 @@ impl Networks {
         let namespace = self.namespace(number);
         namespace.create()?;
         let inside = namespace.open()?;
-        let closed = self.closed.clone();
-        let table = host_table(self.node);
         let host_end = self
             .host
-            .run_async(move || ensure_host(number, inside, closed, table))
+            .run_async(move || ensure_host(number, inside))
             .await?;
         let port = port.clone();
         namespace
@@ -115,12 +148,10 @@ impl Networks {
     }
 
     async fn remove_from(&self, instance: InstanceId, number: u32) -> Result<(), DriverError> {
-        let mut guarded = self.guarded.lock().await;
-        if let Some(ports) = guarded.get_mut(&number) {
-            ports.remove(&instance);
-        }
+        let _turn = self.turn().await;
         let namespace = self.namespace(number);
         if namespace.exists() {
+            self.meter.read_last(&namespace, number, instance).await;
             let tap = tap_name(instance);
             let taps_left = namespace
                 .run_async(move || remove_tap(tap))
@@ -130,7 +161,6 @@ impl Networks {
                 return Ok(());
             }
         }
-        guarded.remove(&number);
         self.remove_network(number)
             .await
             .map_err(|error| DriverError::host("remove network", error))
@@ -155,7 +185,11 @@ impl Networks {
         self.host
             .run_async(move || async move { Links::open()?.delete(&uplink_name(number)).await })
             .await?;
-        self.namespace(number).delete()
+        let namespace = self.namespace(number);
+        if namespace.exists() {
+            namespace.run_async(remove_overlay).await?;
+        }
+        namespace.delete()
     }
 
     /// The guest's end of its port, for one machine process.

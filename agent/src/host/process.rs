@@ -36,6 +36,13 @@ pub fn is_alive(run: &Run, host_boot_id: &str) -> bool {
     run.host_boot_id == host_boot_id && start_ticks(run.pid) == Some(run.start_ticks)
 }
 
+/// When a life began, by the host's clock. The kernel counts a hundred ticks a
+/// second for user space on every architecture that runs guests.
+#[must_use]
+pub fn started_ms(run: &Run) -> u64 {
+    run.start_ticks.saturating_mul(10)
+}
+
 fn start_ticks(pid: u32) -> Option<u64> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     parse_start_ticks(&stat)

@@ -22,6 +22,7 @@ use super::durable;
 use super::firewall;
 use super::link::{Links, Prefix, get_sysctl, set_sysctl};
 use super::namespace::{self, Namespace};
+use super::nft;
 
 /// Notes of what testbeds changed. Not in a cell's own directory: several cells
 /// share the setting.
@@ -77,17 +78,15 @@ pub fn create(cell: &str, nodes: &[String], subnet: Ipv4Addr) -> io::Result<Vec<
     let wanted = hosts.clone();
     on_thread(move || {
         set_sysctl("ipv4/ip_forward", "1")?;
-        firewall::apply(&firewall::testbed_rules(
-            &table_name(&cell_name),
-            &bridge,
-            network,
-            gateway,
-        ))?;
+        let table = firewall::testbed_rules(&table_name(&cell_name), &bridge, network, gateway);
+        nft::replace(&nft::Standing::read()?, &[table], &[])?;
         namespace::block_on(async {
             let links = Links::open()?;
             let index = links.ensure_bridge(&bridge).await?;
             links.address(index, gateway, 24).await?;
             links.up(index).await?;
+            // Goes with the bridge.
+            links.route_prefix_to_link(elastic(network), index).await?;
             for (ordinal, host) in wanted.iter().enumerate() {
                 ensure_host(&links, &cell_name, ordinal, index, host, gateway).await?;
             }
@@ -106,7 +105,7 @@ pub fn delete(cell: &str) -> io::Result<()> {
     }
     let cell_name = cell.to_owned();
     on_thread(move || {
-        firewall::apply(&firewall::no_rules("inet", &table_name(&cell_name)))?;
+        nft::apply(&nft::no_table("inet", &table_name(&cell_name)))?;
         namespace::block_on(async {
             let links = Links::open()?;
             let prefix = veth_prefix(&cell_name);
@@ -178,6 +177,13 @@ fn plan(cell: &str, nodes: &[String], network: Prefix) -> Vec<EmulatedHost> {
 
 fn nth(network: Prefix, host: u32) -> Ipv4Addr {
     Ipv4Addr::from_bits(network.address.to_bits() + host)
+}
+
+/// Elastic addresses of the cell: a /24 of the range for benchmarks (RFC 2544),
+/// numbered as the testbed itself. `cloudctl up` gives it to the cell.
+fn elastic(network: Prefix) -> Prefix {
+    let [_, _, number, _] = network.address.octets();
+    Prefix::around(Ipv4Addr::new(198, 18, number, 0), 24)
 }
 
 fn bridge_name(cell: &str) -> String {

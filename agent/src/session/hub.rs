@@ -36,7 +36,7 @@ pub enum HubInput<'a> {
     /// What there is to tell has changed.
     View(&'a View),
     /// To the obeyed leader, if there is one; nobody waits for it.
-    Tell(agent_message::Message),
+    Tell(Box<agent_message::Message>),
     /// Time went on.
     Tick,
 }
@@ -151,7 +151,7 @@ impl Hub {
             HubInput::Said(link, message) => self.said(now_ms, link, message),
             HubInput::View(view) => self.view.clone_from(view),
             HubInput::Tell(said) => {
-                let send = |link| HubOutput::Send(link, message(said));
+                let send = |link| HubOutput::Send(link, message(*said));
                 self.outputs.extend(self.leader.map(send));
             }
             HubInput::Tick => {}

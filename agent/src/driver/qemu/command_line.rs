@@ -65,12 +65,17 @@ pub enum Error {
 }
 
 /// The machine's UUID: made from the id, so it can be found in a list of
-/// processes and is new for each instance.
+/// processes and is new for each instance. cloud-init looks for EC2's metadata
+/// service only in machines whose UUID begins with `ec2`.
 #[must_use]
-pub fn machine_uuid(instance: InstanceId) -> uuid::Uuid {
+pub fn machine_uuid(instance: InstanceId, metadata_only: bool) -> uuid::Uuid {
     let digest = Sha256::digest(format!("nube machine {instance}"));
     let mut bytes = [0; 16];
     bytes.copy_from_slice(&digest[..16]);
+    if metadata_only {
+        bytes[0] = 0xec;
+        bytes[1] = 0x20 | (bytes[1] & 0x0f);
+    }
     uuid::Builder::from_custom_bytes(bytes).into_uuid()
 }
 
@@ -111,7 +116,7 @@ pub fn arguments(
 }
 
 fn machine(line: &mut Line, spec: &GuestSpec, accelerator: Accelerator) {
-    let uuid = machine_uuid(spec.instance);
+    let uuid = machine_uuid(spec.instance, spec.metadata_only);
     line.pair("-name", format!("guest={},debug-threads=on", spec.instance));
     line.pair("-uuid", uuid.to_string());
     line.pair("-machine", MACHINE);
@@ -137,10 +142,15 @@ fn machine(line: &mut Line, spec: &GuestSpec, accelerator: Accelerator) {
     line.pair("-display", "none");
     line.pair("-rtc", "base=utc");
     line.pair("-sandbox", SANDBOX);
-    // The serial is what makes cloud-init look for its seed volume.
+    // The serial is what makes cloud-init look for its seed volume, or, when it is
+    // the UUID once more, for EC2's metadata service.
+    let serial = match spec.metadata_only {
+        true => uuid.to_string(),
+        false => "ds=nocloud".to_owned(),
+    };
     line.pair(
         "-smbios",
-        format!("type=1,manufacturer=Nube,product=Instance,uuid={uuid},serial=ds=nocloud"),
+        format!("type=1,manufacturer=Nube,product=Instance,uuid={uuid},serial={serial}"),
     );
 }
 

@@ -21,7 +21,7 @@ mod qmp;
 mod record;
 mod recover;
 mod remove;
-mod seed;
+pub(crate) mod seed;
 mod serial;
 mod socket;
 pub(crate) mod spawn;
@@ -55,6 +55,8 @@ use crate::host::cgroup::Cgroups;
 use crate::host::link::Prefix;
 use crate::host::port::Networks;
 use crate::host::{process, uid};
+use crate::network::guests::Guests;
+use crate::network::meter::Meter;
 
 /// Ends that wait for the reconciler; beyond this, watchers wait with theirs.
 const ENDED_QUEUED: usize = 1024;
@@ -99,7 +101,8 @@ pub struct QemuDriver {
     config: QemuConfig,
     boot_id: String,
     cgroups: Cgroups,
-    networks: Networks,
+    networks: Arc<Networks>,
+    guests: Guests,
     uids: Range<u32>,
     held_uids: Mutex<BTreeMap<InstanceId, u32>>,
     slots: Mutex<HashMap<InstanceId, Arc<tokio::sync::Mutex<Slot>>>>,
@@ -147,11 +150,13 @@ impl QemuDriver {
         Ok(Self {
             boot_id: process::boot_id().map_err(fault)?,
             cgroups: Cgroups::detect(config.node.hex()).map_err(fault)?,
-            networks: Networks::new(
+            networks: Arc::new(Networks::new(
                 config.node,
                 config.host_namespace.as_deref(),
                 config.closed.clone(),
-            ),
+                Meter::open(config.instances_dir.with_file_name("traffic.json")).map_err(fault)?,
+            )),
+            guests: Guests::default(),
             uids,
             held_uids: Mutex::new(held),
             slots: Mutex::default(),
@@ -162,6 +167,18 @@ impl QemuDriver {
             stop,
             config,
         })
+    }
+
+    /// Networks of this host's guests, for whoever gives them their rules.
+    #[must_use]
+    pub fn networks(&self) -> Arc<Networks> {
+        Arc::clone(&self.networks)
+    }
+
+    /// Guests with a port on this host.
+    #[must_use]
+    pub fn guests(&self) -> &Guests {
+        &self.guests
     }
 
     /// The guest's turn. A slot that was removed while its lock was awaited is

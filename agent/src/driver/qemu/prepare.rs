@@ -104,6 +104,7 @@ impl QemuDriver {
         self.networks
             .ensure(&[(spec.instance, spec.port.clone())])
             .await?;
+        self.guests.insert(spec);
         slot.standing = Some(record.clone());
         Ok(())
     }

@@ -107,7 +107,12 @@ impl QemuDriver {
                 self.cgroups
                     .ensure(&record.spec.instance.hex(), &self.limits(&record.spec))
                     .map_err(fault)?;
-                self.slot(record.spec.instance).await.standing = Some(record.clone());
+                let mut slot = self.slot(record.spec.instance).await;
+                slot.standing = Some(record.clone());
+                self.guests.insert(&record.spec);
+                if let Some(live) = &slot.live {
+                    self.guests.started(record.spec.instance, &live.run);
+                }
             }
         }
         let wanted = records

@@ -19,6 +19,7 @@ impl QemuDriver {
             let record = record.ok().flatten();
             let uid = record.as_ref().map(|record| record.uid);
             self.end_processes(&mut slot, instance, uid).await?;
+            self.guests.remove(instance);
             match record {
                 Some(record) => self.networks.remove(instance, &record.spec.port).await?,
                 // A record that cannot be read must not keep its guest for ever.

@@ -11,18 +11,24 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Cursor, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 
+use nube_types::net::{GATEWAY_V6, RESOLVER};
 use rustix::fs::MemfdFlags;
 
 use crate::driver::{GuestSpec, PortSpec};
+use crate::service::domain_of;
 
 /// Fresh random bytes per start: a clone must not share its parent's.
 const ENTROPY_BYTES: usize = 64;
 /// Holds the largest user-data and keys several times over.
 const VOLUME_BYTES: usize = 2 << 20;
 
-/// Files for the configuration device, by name.
+/// Files for the configuration device, by name. None for a guest that asks the
+/// metadata service: what is not attached cannot be read past it.
 #[must_use]
 pub fn files(spec: &GuestSpec) -> Vec<(&'static str, Vec<u8>)> {
+    if spec.metadata_only {
+        return Vec::new();
+    }
     vec![
         ("meta-data", meta_data(spec).into_bytes()),
         ("network", network(&spec.port).into_bytes()),
@@ -44,27 +50,47 @@ fn meta_data(spec: &GuestSpec) -> String {
 }
 
 fn network(port: &PortSpec) -> String {
-    format!(
+    let mut text = format!(
         "address: {}/{}\ngateway: {}\nmac: {}\nmtu: {}\n",
         port.address,
         port.prefix_length,
         port.gateway,
         mac_text(port.mac),
         port.mtu
-    )
+    );
+    if let Some(domain) = domain(port) {
+        text.push_str(&format!("dns: {RESOLVER}\nsearch: {domain}\n"));
+    }
+    if let Some(address) = port.address_v6 {
+        text.push_str(&format!(
+            "address6: {address}/128\ngateway6: {GATEWAY_V6}\n"
+        ));
+    }
+    text
+}
+
+/// Where short names are looked up. A record from before names knows none, and
+/// its network no resolver.
+fn domain(port: &PortSpec) -> Option<String> {
+    (!port.network_name.is_empty()).then(|| domain_of(&port.network_name))
 }
 
 /// One key a line. A line break inside of a key would add a line of its own,
 /// so only the first line of each counts.
 fn authorized_keys(spec: &GuestSpec) -> String {
+    let lines = key_lines(spec).into_iter();
+    lines.map(|line| format!("{line}\n")).collect()
+}
+
+pub(crate) fn key_lines(spec: &GuestSpec) -> Vec<String> {
     let lines = spec.authorized_keys.iter().filter_map(|key| {
         let line = key.lines().next()?.trim();
-        (!line.is_empty()).then(|| format!("{line}\n"))
+        (!line.is_empty()).then(|| line.to_owned())
     });
     lines.collect()
 }
 
-fn mac_text(mac: [u8; 6]) -> String {
+pub(crate) fn mac_text(mac: [u8; 6]) -> String {
     let [a, b, c, d, e, f] = mac;
     format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}")
 }
@@ -91,11 +117,11 @@ pub(super) fn cloud_texts(spec: &GuestSpec) -> [String; 3] {
     [
         cloud_meta_data(spec),
         cloud_network(&spec.port),
-        cloud_vendor_data(spec),
+        cloud_vendor_data(&spec.ssh_host_private_key),
     ]
 }
 
-fn cloud_meta_data(spec: &GuestSpec) -> String {
+pub(crate) fn cloud_meta_data(spec: &GuestSpec) -> String {
     let mut text = meta_data(spec);
     text.push_str("public-keys:\n");
     for key in authorized_keys(spec).lines() {
@@ -105,24 +131,33 @@ fn cloud_meta_data(spec: &GuestSpec) -> String {
     text
 }
 
-fn cloud_network(port: &PortSpec) -> String {
-    format!(
+pub(crate) fn cloud_network(port: &PortSpec) -> String {
+    let mut addresses = format!("\"{}/{}\"", port.address, port.prefix_length);
+    let mut gateways = format!("    gateway4: \"{}\"\n", port.gateway);
+    if let Some(address) = port.address_v6 {
+        addresses.push_str(&format!(", \"{address}/128\""));
+        gateways.push_str(&format!("    gateway6: \"{GATEWAY_V6}\"\n"));
+    }
+    let mut text = format!(
         "version: 2\nethernets:\n  port0:\n    match:\n      macaddress: \"{}\"\n    \
-         addresses: [\"{}/{}\"]\n    gateway4: \"{}\"\n    mtu: {}\n",
+         addresses: [{addresses}]\n{gateways}    mtu: {}\n",
         mac_text(port.mac),
-        port.address,
-        port.prefix_length,
-        port.gateway,
         port.mtu
-    )
+    );
+    if let Some(domain) = domain(port) {
+        text.push_str(&format!(
+            "    nameservers:\n      addresses: [\"{RESOLVER}\"]\n      search: [\"{domain}\"]\n"
+        ));
+    }
+    text
 }
 
 /// The host key that the control plane announced. Vendor data, because
 /// user-data is the tenant's.
-fn cloud_vendor_data(spec: &GuestSpec) -> String {
+pub(crate) fn cloud_vendor_data(ssh_host_private_key: &str) -> String {
     let mut text =
         "#cloud-config\nssh_deletekeys: true\nssh_keys:\n  ed25519_private: |\n".to_owned();
-    for line in spec.ssh_host_private_key.lines() {
+    for line in ssh_host_private_key.lines() {
         text.push_str(&format!("    {line}\n"));
     }
     text
@@ -197,6 +232,33 @@ mod test {
             file("network"),
             "address: 10.0.0.5/16\ngateway: 10.0.0.1\nmac: 02:00:00:00:00:05\nmtu: 1450\n"
         );
+    }
+
+    #[test]
+    fn a_network_with_names_and_ipv6_says_so() {
+        let mut spec = spec();
+        spec.port.network_name = "prod".to_owned();
+        spec.port.address_v6 = Some("fd00:1::5".parse().expect("address"));
+        let text = network(&spec.port);
+        let more = "dns: 169.254.169.253\nsearch: prod.internal\n\
+                    address6: fd00:1::5/128\ngateway6: fe80::1\n";
+        assert!(text.ends_with(more), "{text}");
+        let cloud = cloud_network(&spec.port);
+        let lines = [
+            "addresses: [\"10.0.0.5/16\", \"fd00:1::5/128\"]\n",
+            "    gateway4: \"10.0.0.1\"\n    gateway6: \"fe80::1\"\n    mtu: 1450\n",
+            "      addresses: [\"169.254.169.253\"]\n      search: [\"prod.internal\"]\n",
+        ];
+        for line in lines {
+            assert!(cloud.contains(line), "{cloud}");
+        }
+    }
+
+    #[test]
+    fn a_guest_of_the_metadata_service_gets_no_file() {
+        let mut spec = spec();
+        spec.metadata_only = true;
+        assert_eq!(files(&spec), Vec::new());
     }
 
     #[test]

@@ -45,6 +45,7 @@ impl QemuDriver {
             .map_err(|error| DriverError::host("start process", error))?;
         let launched = launched.map_err(fault("start process"))?;
         let live = self.watch_fresh(instance, launched, kept).await?;
+        self.guests.started(instance, &live.run);
         Ok(slot.live.insert(live).run.clone())
     }
 
@@ -101,6 +102,7 @@ impl QemuDriver {
         let boot = inherited.boot(record)?;
         let cidata = match boot {
             Some(_) => None,
+            None if spec.metadata_only => None,
             None => Some(inherited.volume(spec).map_err(fault("make seed volume"))?),
         };
         let seed = inherited.seed(spec).map_err(fault("make seed"))?;

@@ -7,9 +7,17 @@ use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
+use std::collections::BTreeMap;
+
+use nube_types::net::Ipv4Prefix;
+use nube_types::{Name, PlacementEpoch, SecurityGroupId, SecurityRuleId};
+
 use super::*;
 use crate::host::network::GATEWAY_MAC;
 use crate::host::scratch::{self, Scratch};
+use crate::network::kernel::Changes;
+use crate::network::meter::Meter;
+use crate::network::spec::{NetworkPortSpec, NetworkSpec, Peer, Protocol, RuleSpec, SubnetSpec};
 
 /// Virtio header before each frame: no offloads.
 const HEADER: [u8; 10] = [0; 10];
@@ -143,6 +151,59 @@ fn port(number: u8) -> PortSpec {
     }
 }
 
+fn networks(scratch: &Scratch) -> Networks {
+    let book = std::env::temp_dir().join(format!("nube-meter-{}", scratch.node));
+    let meter = Meter::open(book).expect("a meter");
+    Networks::new(
+        scratch.node,
+        Some(&scratch.host.namespace),
+        Vec::new(),
+        meter,
+    )
+}
+
+/// A network whose one group lets everything out and its members in.
+fn open(ports: &[(InstanceId, PortSpec)]) -> NetworkSpec {
+    let group = SecurityGroupId(1);
+    let rule = |number, ingress, peer| RuleSpec {
+        id: SecurityRuleId(number),
+        ingress,
+        protocol: Protocol::Any,
+        ports: None,
+        peer,
+    };
+    let all = Peer::Range("0.0.0.0/0".parse().expect("a range"));
+    let rules = vec![rule(1, false, all), rule(2, true, Peer::Group(group))];
+    let of = |(instance, port): &(InstanceId, PortSpec)| {
+        let known = NetworkPortSpec {
+            name: Name::new(&format!("g{}", instance.0)).expect("a name"),
+            address: port.address,
+            address_v6: port.address_v6,
+            mac: port.mac,
+            host: None,
+            epoch: PlacementEpoch(1),
+            local: true,
+            groups: vec![group],
+        };
+        (*instance, known)
+    };
+    NetworkSpec {
+        id: ports[0].1.network,
+        number: ports[0].1.network_number,
+        name: Name::new("lab").expect("a name"),
+        internet_gateway: true,
+        mtu: 1450,
+        subnets: vec![SubnetSpec {
+            range: Ipv4Prefix::around(ports[0].1.gateway, ports[0].1.prefix_length),
+            gateway: ports[0].1.gateway,
+        }],
+        ports: ports.iter().map(of).collect(),
+        groups: BTreeMap::from([(group, rules)]),
+        elastic: BTreeMap::new(),
+        load_balancers: BTreeMap::new(),
+    }
+}
+
 /// A machine somewhere behind the host's own gateway.
 struct World {
     namespace: Namespace,
@@ -204,11 +265,19 @@ async fn a_guest_reaches_what_it_may_and_nothing_else() {
     let Some(scratch) = Scratch::new(8) else {
         return;
     };
-    let networks = Networks::new(scratch.node, Some(&scratch.host.namespace), Vec::new());
+    let networks = networks(&scratch);
     let (one, two) = (InstanceId(1), InstanceId(2));
     let ports = [(one, port(11)), (two, port(12))];
     networks.ensure(&ports).await.expect("ports");
     networks.ensure(&ports).await.expect("again");
+    let guests: BTreeMap<_, _> = ports.clone().into();
+    // Without a policy a guest is answered by its host, and nothing passes.
+    let changes = networks.apply(3, None, None, &guests).await;
+    changes.expect("closed");
+    let changes = networks.apply(3, Some(&open(&ports)), None, &guests).await;
+    assert!(!changes.expect("opened").is_empty());
+    let again = networks.apply(3, Some(&open(&ports)), None, &guests).await;
+    assert_eq!(again.expect("applied"), Changes::new(), "nothing to do");
     let tap = |instance| networks.open_tap(instance, &ports[0].1);
     let mut guest = FakeGuest::new(tap(one).await.expect("tap"), &ports[0].1);
     let _other = tap(two).await.expect("tap");
@@ -261,7 +330,7 @@ async fn networks_with_the_same_addresses_stay_apart() {
     let Some(scratch) = Scratch::new(10) else {
         return;
     };
-    let networks = Networks::new(scratch.node, Some(&scratch.host.namespace), Vec::new());
+    let networks = networks(&scratch);
     let one = (InstanceId(1), port(11));
     let mut two = (InstanceId(2), port(11));
     two.1.network_number = 4;

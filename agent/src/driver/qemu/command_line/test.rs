@@ -131,8 +131,23 @@ fn a_command_line_is_one_element_and_printable() {
 
 #[test]
 fn machines_have_different_uuids() {
-    assert_ne!(machine_uuid(InstanceId(1)), machine_uuid(InstanceId(2)));
-    assert_eq!(machine_uuid(InstanceId(1)), machine_uuid(InstanceId(1)));
+    let uuid = |number| machine_uuid(InstanceId(number), false);
+    assert_ne!(uuid(1), uuid(2));
+    assert_eq!(uuid(1), uuid(1));
+}
+
+#[test]
+fn a_machine_that_asks_the_metadata_service_says_so_as_ec2_does() {
+    let mut spec = spec();
+    spec.metadata_only = true;
+    let uuid = machine_uuid(spec.instance, true).to_string();
+    assert!(uuid.starts_with("ec2"), "{uuid}");
+    let line = line(&spec, Accelerator::Tcg);
+    let smbios = format!("uuid={uuid},serial={uuid}");
+    let says = |argument: &&OsString| argument.to_string_lossy().ends_with(&smbios);
+    assert_eq!(line.iter().filter(says).count(), 1);
+    let at = line.iter().position(|argument| argument == "-uuid");
+    assert_eq!(line[at.expect("a uuid") + 1], OsString::from(uuid));
 }
 
 #[test]
