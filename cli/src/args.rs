@@ -1,6 +1,7 @@
 //! The command line's grammar: every flag, its unit, limit and example.
 //! Only clap lives here; what a command does is in `commands/<noun>.rs`.
 
+pub mod address;
 pub mod bill;
 pub mod cloud;
 pub mod cluster;
@@ -10,9 +11,12 @@ pub mod event;
 pub mod image;
 pub mod instance;
 pub mod join;
+pub mod load_balancer;
+pub mod network;
 pub mod node;
 pub mod principal;
 pub mod project;
+pub mod security_group;
 pub mod shell;
 pub mod ssh;
 pub mod ssh_key;
@@ -171,6 +175,25 @@ pub enum Command {
     /// Keys that may log in: import, generate, list, show, delete.
     #[command(subcommand, arg_required_else_help = true)]
     SshKey(ssh_key::SshKey),
+    /// Private networks: create, list, show, attach-gateway, detach-gateway, map,
+    /// delete.
+    #[command(subcommand, arg_required_else_help = true)]
+    Network(network::Network),
+    /// Ranges of networks: create, list, show, delete.
+    #[command(subcommand, arg_required_else_help = true)]
+    Subnet(network::Subnet),
+    /// What may pass to and from instances: create, list, show, add-rule,
+    /// remove-rule, attach, detach, delete.
+    #[command(subcommand, arg_required_else_help = true)]
+    SecurityGroup(security_group::SecurityGroup),
+    /// Public addresses: allocate, list, show, associate, disassociate, release,
+    /// pool.
+    #[command(subcommand, arg_required_else_help = true)]
+    Address(address::Address),
+    /// Load balancers: create, list, show, drain, undrain, delete.
+    #[command(subcommand, arg_required_else_help = true)]
+    LoadBalancer(load_balancer::LoadBalancer),
+    ExplainPath(network::ExplainPath),
     /// Who owns what, and how much: create, list, show, quota, delete.
     #[command(subcommand, arg_required_else_help = true)]
     Project(project::Project),
@@ -256,6 +279,24 @@ mod test {
         assert_eq!(parse_label("a=b=c"), Ok(("a".into(), "b=c".into())));
         assert!(parse_label("=b").is_err());
         assert!(parse_request_id("../x").is_err());
+        assert_eq!(security_group::parse_ports("80"), Ok((80, 80)));
+        assert_eq!(security_group::parse_ports("80-90"), Ok((80, 90)));
+        for bad in ["", "0", "65536", "80-", "-80", "80-90-100", "http", "80 90"] {
+            assert!(security_group::parse_ports(bad).is_err(), "{bad}");
+        }
+        let listener = load_balancer::parse_listener("tcp:80:8080");
+        assert_eq!(listener, Ok(("tcp".into(), 80, 8080)));
+        for bad in [
+            "tcp",
+            "80",
+            "icmp:80",
+            "tcp:0",
+            "tcp:80:x",
+            "tcp:80:81:82",
+            "tcp:",
+        ] {
+            assert!(load_balancer::parse_listener(bad).is_err(), "{bad}");
+        }
         assert!(parse_request_id("00112233445566778899aabbccddeeff").is_ok());
     }
 
@@ -291,8 +332,20 @@ mod test {
             "cloudctl node add host-9",
             "cloudctl join --token t --controller a:1 --controller b:1 --dir d",
             "cloudctl join --token t --controller a:1 --address c:1 --listen 0.0.0.0:1 --dir d",
+            "cloudctl network create lab --cidr 10.1.0.0/24 --isolated",
+            "cloudctl network map lab --svg -",
+            "cloudctl subnet create back 10.1.1.0/24 --network lab",
+            "cloudctl security-group add-rule web --ingress --protocol tcp --port 1-9 --from ::/0",
+            "cloudctl security-group add-rule web --egress --protocol any --to web",
+            "cloudctl security-group attach web front back",
+            "cloudctl address associate 198.18.0.1 web --move",
+            "cloudctl address pool add 198.18.0.0/24",
+            "cloudctl load-balancer create f --listener tcp:80 --listener udp:53:5353 \
+             --target-label app=web --address www --health-port 8080",
+            "cloudctl explain-path internet web --port 80 --protocol tcp",
+            "cloudctl launch micro --network lab --subnet back --ip 10.1.1.9 --security-group a",
         ] {
-            let parsed = Cli::try_parse_from(line.split(' '));
+            let parsed = Cli::try_parse_from(line.split_whitespace());
             assert!(parsed.is_ok(), "{line}: {parsed:?}");
         }
     }

@@ -29,6 +29,11 @@ completers! {
     projects => Project,
     principals => Principal,
     access_keys => AccessKey,
+    networks => Network,
+    subnets => Subnet,
+    security_groups => SecurityGroup,
+    addresses => Address,
+    load_balancers => LoadBalancer,
 }
 
 /// Completes names of contexts; no cloud is asked.

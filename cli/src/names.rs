@@ -5,13 +5,18 @@ use std::time::Duration;
 
 use nube_proto::v1;
 use nube_proto::v1::access_key_service_client::AccessKeyServiceClient as AccessKeys;
+use nube_proto::v1::address_service_client::AddressServiceClient as Addresses;
 use nube_proto::v1::image_service_client::ImageServiceClient as Images;
 use nube_proto::v1::instance_service_client::InstanceServiceClient as Instances;
 use nube_proto::v1::instance_type_service_client::InstanceTypeServiceClient as Types;
+use nube_proto::v1::load_balancer_service_client::LoadBalancerServiceClient as LoadBalancers;
+use nube_proto::v1::network_service_client::NetworkServiceClient as Networks;
 use nube_proto::v1::node_service_client::NodeServiceClient as Nodes;
 use nube_proto::v1::principal_service_client::PrincipalServiceClient as Principals;
 use nube_proto::v1::project_service_client::ProjectServiceClient as Projects;
+use nube_proto::v1::security_group_service_client::SecurityGroupServiceClient as SecurityGroups;
 use nube_proto::v1::ssh_key_service_client::SshKeyServiceClient as SshKeys;
+use nube_proto::v1::subnet_service_client::SubnetServiceClient as Subnets;
 
 use crate::args::Global;
 use crate::client::Client;
@@ -33,6 +38,11 @@ pub enum Kind {
     Project,
     Principal,
     AccessKey,
+    Network,
+    Subnet,
+    SecurityGroup,
+    Address,
+    LoadBalancer,
 }
 
 impl Kind {
@@ -48,6 +58,11 @@ impl Kind {
             "project" => Self::Project,
             "principal" => Self::Principal,
             "access key" => Self::AccessKey,
+            "network" => Self::Network,
+            "subnet" => Self::Subnet,
+            "security group" | "group" => Self::SecurityGroup,
+            "address" => Self::Address,
+            "load balancer" => Self::LoadBalancer,
             _ => return None,
         })
     }
@@ -135,6 +150,9 @@ async fn fetch(c: &Client, kind: Kind) -> Result<Vec<String>> {
                 id
             )
         }
+        Kind::Network | Kind::Subnet | Kind::SecurityGroup | Kind::Address | Kind::LoadBalancer => {
+            fetch_networking(c, kind).await?
+        }
         Kind::Type => {
             let list = |link| async move {
                 let request = v1::ListInstanceTypesRequest {};
@@ -142,6 +160,51 @@ async fn fetch(c: &Client, kind: Kind) -> Result<Vec<String>> {
             };
             let types = c.call("list", list).await?.instance_types;
             types.into_iter().map(|one| one.name).collect()
+        }
+    })
+}
+
+async fn fetch_networking(c: &Client, kind: Kind) -> Result<Vec<String>> {
+    Ok(match kind {
+        Kind::Network => first_page!(
+            c,
+            Networks,
+            list_networks,
+            ListNetworksRequest,
+            networks,
+            name
+        ),
+        Kind::SecurityGroup => first_page!(
+            c,
+            SecurityGroups,
+            list_security_groups,
+            ListSecurityGroupsRequest,
+            security_groups,
+            name
+        ),
+        Kind::Address => first_page!(
+            c,
+            Addresses,
+            list_addresses,
+            ListAddressesRequest,
+            addresses,
+            name
+        ),
+        Kind::LoadBalancer => first_page!(
+            c,
+            LoadBalancers,
+            list_load_balancers,
+            ListLoadBalancersRequest,
+            load_balancers,
+            name
+        ),
+        _ => {
+            let list = |link| async move {
+                let request = v1::ListSubnetsRequest::default();
+                Subnets::new(link).list_subnets(request).await
+            };
+            let subnets = c.call("list", list).await?.subnets;
+            subnets.into_iter().map(|one| one.name).collect()
         }
     })
 }

@@ -104,6 +104,11 @@ pub enum Kind {
     Principal,
     AccessKey,
     Event,
+    Network,
+    Subnet,
+    SecurityGroup,
+    Address,
+    LoadBalancer,
 }
 
 impl Kind {
@@ -119,6 +124,11 @@ impl Kind {
             Self::Principal => "principal",
             Self::AccessKey => "access_key",
             Self::Event => "event",
+            Self::Network => "network",
+            Self::Subnet => "subnet",
+            Self::SecurityGroup => "security_group",
+            Self::Address => "address",
+            Self::LoadBalancer => "load_balancer",
         }
     }
 }

@@ -53,6 +53,24 @@ pub struct Launch {
     #[arg(value_parser = clap::value_parser!(u32).range(1..=100))]
     pub count: u32,
 
+    /// Network to be in, name or id. Default: the network `default`.
+    #[arg(long, value_name = "NETWORK", add = complete::networks())]
+    pub network: Option<String>,
+
+    /// Subnet of that network, name or id. Default: the first with a free address.
+    #[arg(long, value_name = "SUBNET", add = complete::subnets())]
+    pub subnet: Option<String>,
+
+    /// IPv4 address to have, free in the network; only without --count. Default:
+    /// the next free one.
+    #[arg(long, value_name = "ADDRESS")]
+    pub ip: Option<std::net::Ipv4Addr>,
+
+    /// What may pass to and from it, name or id; repeat for several, 5 at most.
+    /// Default: the group `default`.
+    #[arg(long = "security-group", value_name = "GROUP", add = complete::security_groups())]
+    pub security_groups: Vec<String>,
+
     /// Only hosts of this zone.
     #[arg(long, value_name = "ZONE")]
     pub zone: Option<String>,

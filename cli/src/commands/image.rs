@@ -5,7 +5,8 @@ mod manifest;
 
 use nube_proto::v1::image_service_client::ImageServiceClient;
 use nube_proto::v1::{
-    DeleteImageRequest, DiskFormat, GetImageRequest, Image, ListImagesRequest, ListImagesResponse,
+    Datasource, DeleteImageRequest, DiskFormat, GetImageRequest, Image, ListImagesRequest,
+    ListImagesResponse,
 };
 
 use super::App;
@@ -117,6 +118,14 @@ fn boot(image: &Image) -> &'static str {
     }
 }
 
+/// An older controller says nothing: its guests read the seed.
+fn datasource(image: &Image) -> &'static str {
+    match image.datasource() {
+        Datasource::Ec2 => "ec2",
+        Datasource::Unspecified | Datasource::Seed => "seed",
+    }
+}
+
 fn details(i: &Image) -> String {
     let mut fields = Fields::default();
     fields.add("name", &i.name);
@@ -125,6 +134,7 @@ fn details(i: &Image) -> String {
     fields.add("architecture", &i.architecture);
     fields.add("login user", &i.user);
     fields.add("boot", boot(i));
+    fields.add("datasource", datasource(i));
     for (name, blob) in [
         ("disk", &i.disk),
         ("kernel", &i.kernel),

@@ -184,7 +184,7 @@ pub fn state_value(instance: &Instance) -> Value {
 pub fn list_table(look: Look, instances: &[Instance], now_ms: u64) -> String {
     let header = [
         "NAME", "TYPE", "STATE", "ADDRESS", "NODE", "IMAGE", ">PRICE/H", ">AGE", "+ID", "+>VCPUS",
-        "+>MEMORY", "+>DISK", "+LABELS",
+        "+>MEMORY", "+>DISK", "+LABELS", "+NETWORK", "+ELASTIC",
     ];
     let mut table = Table::new(look, &header);
     for instance in instances {
@@ -202,6 +202,8 @@ pub fn list_table(look: Look, instances: &[Instance], now_ms: u64) -> String {
             mib(instance.memory_mib).into(),
             mib(instance.disk_mib).into(),
             or_dash(&labels(instance)).into(),
+            or_dash(&instance.network_name).into(),
+            or_dash(&instance.elastic_address).into(),
         ]);
     }
     let mut text = table.render_or("no instances; `cloudctl launch IMAGE` makes one");
@@ -242,6 +244,18 @@ fn details(i: &Instance) -> String {
         "address",
         format!("{} in {}", or_dash(&i.private_ip), i.network_id),
     );
+    let network = match i.network_name.as_str() {
+        "" => String::new(),
+        name => format!("{name} ({})", i.subnet_id),
+    };
+    fields.add("network", network);
+    fields.add("ipv6", &i.ipv6);
+    fields.add("elastic", &i.elastic_address);
+    fields.add("groups", i.security_groups.join(", "));
+    if i.internet_bytes_out > 0 || i.internet_bytes_in > 0 {
+        let (out, into) = (i.internet_bytes_out, i.internet_bytes_in);
+        fields.add("internet", format!("{out} bytes out, {into} in"));
+    }
     fields.add("mac", &i.mac_address);
     fields.add("login user", &i.user);
     fields.add("ssh keys", i.ssh_key_ids.join(", "));

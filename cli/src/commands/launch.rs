@@ -105,7 +105,10 @@ pub fn request(client: &Client, args: Launch) -> Result<LaunchInstancesRequest> 
         accelerator: accelerator.to_owned(),
         if_revision: args.if_revision,
         on_host_failure: on_host_failure.into(),
-        ..LaunchInstancesRequest::default()
+        network: args.network.unwrap_or_default(),
+        subnet: args.subnet.unwrap_or_default(),
+        ip: args.ip.map(|ip| ip.to_string()).unwrap_or_default(),
+        security_groups: args.security_groups,
     })
 }
 

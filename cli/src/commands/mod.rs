@@ -30,6 +30,7 @@ macro_rules! pages {
 }
 
 mod access_key;
+mod address;
 mod bill;
 mod cluster;
 mod console;
@@ -42,17 +43,22 @@ mod instance;
 mod instance_type;
 mod join;
 mod launch;
+mod load_balancer;
 mod logs;
 mod member;
+mod network;
 mod node;
+mod path;
 mod preview;
 mod principal;
 mod project;
 mod scp;
+mod security_group;
 mod shell;
 mod ssh;
 mod ssh_key;
 mod status;
+mod subnet;
 mod tunnel;
 mod up;
 mod wait;
@@ -156,6 +162,12 @@ async fn dispatch(app: &App, command: Command) -> Result<u8> {
         Command::Explain(args) => explain::run(app, args).await?,
         Command::Events(args) => event::run(app, args).await?,
         Command::Watch(args) => watch::run(app, args).await?,
+        Command::Network(verb) => network::run(app, verb).await?,
+        Command::Subnet(verb) => subnet::run(app, verb).await?,
+        Command::SecurityGroup(verb) => security_group::run(app, verb).await?,
+        Command::Address(verb) => address::run(app, verb).await?,
+        Command::LoadBalancer(verb) => load_balancer::run(app, verb).await?,
+        Command::ExplainPath(args) => path::run(app, args).await?,
         Command::Project(verb) => project::run(app, verb).await?,
         Command::Principal(verb) => principal::run(app, verb).await?,
         Command::AccessKey(verb) => access_key::run(app, verb).await?,

@@ -111,7 +111,7 @@ mod test {
             };
             found.iter().map(text).collect::<Vec<_>>()
         };
-        assert_eq!(complete(&["cloudctl", "exp"]), ["explain"]);
+        assert_eq!(complete(&["cloudctl", "exp"]), ["explain", "explain-path"]);
         assert_eq!(complete(&["cloudctl", "project", "quo"]), ["quota"]);
         assert_eq!(complete(&["cloudctl", "launch", "--dry"]), ["--dry-run"]);
         // No cloud is there: no names, no noise, and soon.

@@ -6,7 +6,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use nube_proto::v1::image_service_client::ImageServiceClient;
 use nube_proto::v1::{
-    Image, RegisterImageRequest, UploadBlobRequest, UploadBlobResponse, upload_blob_request,
+    Datasource, Image, RegisterImageRequest, UploadBlobRequest, UploadBlobResponse,
+    upload_blob_request,
 };
 use nube_types::limits::CHUNK_BYTES;
 use tokio::io::AsyncReadExt;
@@ -92,6 +93,10 @@ fn same_content(there: &Image, wanted: &Image) -> bool {
     there.project_id = wanted.project_id.clone();
     there.created_at_ms = wanted.created_at_ms;
     there.revision = wanted.revision;
+    // A controller from before sources says none, and means the seed.
+    if there.datasource() == Datasource::Unspecified {
+        there.set_datasource(Datasource::Seed);
+    }
     there == *wanted
 }
 
@@ -168,6 +173,7 @@ mod test {
         let wanted = Image {
             name: "micro".into(),
             cmdline: "quiet".into(),
+            datasource: Datasource::Seed.into(),
             ..Image::default()
         };
         let mut there = Image {
@@ -178,6 +184,11 @@ mod test {
             ..wanted.clone()
         };
         assert!(same_content(&there, &wanted));
+        there.set_datasource(Datasource::Unspecified);
+        assert!(same_content(&there, &wanted));
+        there.set_datasource(Datasource::Ec2);
+        assert!(!same_content(&there, &wanted));
+        there.set_datasource(Datasource::Seed);
         there.cmdline = "loud".into();
         assert!(!same_content(&there, &wanted));
     }

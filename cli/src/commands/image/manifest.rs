@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use nube_proto::v1::{Blob, DiskFormat, Image};
+use nube_proto::v1::{Blob, Datasource, DiskFormat, Image};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
@@ -21,6 +21,9 @@ pub struct Manifest {
     version: String,
     architecture: String,
     user: String,
+    /// Images from before this key read the seed.
+    #[serde(default)]
+    datasource: Source,
     kernel: Option<Entry>,
     initrd: Option<Entry>,
     disk: Disk,
@@ -30,6 +33,15 @@ pub struct Manifest {
     memory_mib_min: u64,
     #[serde(default)]
     disk_mib_min: u64,
+}
+
+/// Where guests look for their name and keys.
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Source {
+    #[default]
+    Seed,
+    Ec2,
 }
 
 #[derive(Debug, Deserialize)]
@@ -94,6 +106,11 @@ impl Manifest {
             cmdline: self.cmdline.clone(),
             memory_mib_min: self.memory_mib_min,
             disk_mib_min: self.disk_mib_min,
+            datasource: match self.datasource {
+                Source::Seed => Datasource::Seed,
+                Source::Ec2 => Datasource::Ec2,
+            }
+            .into(),
             ..Image::default()
         })
     }
@@ -199,6 +216,28 @@ pub mod test {
         assert_eq!((image.name.as_str(), image.memory_mib_min), ("other", 128));
         assert_eq!(image.disk_format(), DiskFormat::Qcow2);
         assert_eq!(manifest.check_files(dir.path()).expect("true").len(), 3);
+    }
+
+    #[test]
+    fn the_source_of_names_and_keys_is_the_seed_unless_said() {
+        let dir = sample();
+        let path = dir.path().join("image.json");
+        let text = std::fs::read_to_string(&path).expect("read");
+        let with = |line: &str| {
+            let text = text.replacen('{', &format!("{{{line}"), 1);
+            std::fs::write(&path, text).expect("written");
+            let manifest = Manifest::read(dir.path());
+            manifest.and_then(|manifest| Ok(manifest.image(None)?.datasource()))
+        };
+        for (line, source) in [
+            ("", Datasource::Seed),
+            ("\"datasource\":\"seed\",", Datasource::Seed),
+            ("\"datasource\":\"ec2\",", Datasource::Ec2),
+        ] {
+            assert_eq!(with(line).expect("valid"), source, "{line}");
+        }
+        let error = with("\"datasource\":\"gce\",").expect_err("unknown");
+        assert!(error.render().contains("gce"), "{}", error.render());
     }
 
     #[test]

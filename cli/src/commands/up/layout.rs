@@ -73,6 +73,12 @@ impl Cell {
         format!("10.213.{}.0", self.subnet_index)
     }
 
+    /// Elastic addresses, which the testbed routes to the hosts' network.
+    #[must_use]
+    pub fn address_pool(&self) -> String {
+        format!("198.18.{}.0/24", self.subnet_index)
+    }
+
     /// First user id of this cell's guests: 64 nodes of 4096 for each network,
     /// so that two clouds on one machine never share a user.
     #[must_use]

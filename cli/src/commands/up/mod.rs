@@ -21,7 +21,7 @@ use serde::Deserialize;
 
 use self::layout::{Cell, binary};
 use self::process::Process;
-use super::{App, cluster, node};
+use super::{App, address, cluster, node};
 use crate::args::Global;
 use crate::args::cloud::{Sizes, Up};
 use crate::client::Client;
@@ -288,6 +288,7 @@ async fn ready(app: &App, dir: &Path, cell: &Cell, args: &Up, track: &Track<'_>)
             Err(error) => return Err(error),
         }
     }
+    address::add_pool(&client, cell.address_pool()).await?;
     let leader = cluster::get(&client, false).await?.leader_id;
     track.done(&format!(
         "controller {leader} leads, {} nodes are ready",
