@@ -1,4 +1,4 @@
-//! `cargo xtask image micro`: builds the micro guest image.
+//! `cargo xtask image micro` and `micro-ec2`: build the small guest images.
 //!
 //! Order of work, one module each:
 //! ```text
@@ -7,7 +7,7 @@
 //! ```
 //! Nothing is mounted and no loop device is used, so the build needs no
 //! privileges. What goes into the image is in [`recipe`] and in
-//! `deploy/images/micro`; this file only orders the steps.
+//! `deploy/images`; this file only orders the steps.
 
 mod disk;
 mod initrd;
@@ -25,6 +25,7 @@ mod tree;
 use crate::workspace;
 use anyhow::{Context, Result};
 use packages::Package;
+use recipe::{KERNEL_FILE, Recipe};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -39,11 +40,13 @@ pub struct Args {
 enum Image {
     /// The small image of the tests: busybox, dropbear, Debian's cloud kernel
     Micro(MicroArgs),
+    /// The same, but its guests know DHCP and EC2's metadata service alone
+    MicroEc2(MicroArgs),
 }
 
 #[derive(clap::Args)]
 struct MicroArgs {
-    /// Directory to publish the image in [default: target/images/micro]
+    /// Directory to publish the image in [default: target/images/NAME]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// Ask Debian for newer packages instead of using the cached ones
@@ -53,8 +56,8 @@ struct MicroArgs {
 
 /// The directories one build works with.
 struct Places {
-    /// `deploy/images/micro`: the files this project wrote for the guest.
-    guest: PathBuf,
+    /// Below `deploy/images`: the files this project wrote for the guest.
+    sources: Vec<PathBuf>,
     /// Downloaded packages, kept between builds.
     cache: PathBuf,
     /// Where the image is published.
@@ -63,19 +66,21 @@ struct Places {
 
 pub fn run(args: &Args) -> Result<()> {
     match &args.image {
-        Image::Micro(args) => build_micro(args),
+        Image::Micro(args) => build_micro(&recipe::MICRO, args),
+        Image::MicroEc2(args) => build_micro(&recipe::MICRO_EC2, args),
     }
 }
 
-fn build_micro(args: &MicroArgs) -> Result<()> {
+fn build_micro(recipe: &Recipe, args: &MicroArgs) -> Result<()> {
     let started = Instant::now();
     let workspace = workspace::root()?;
+    let images = workspace.join("deploy/images");
     let places = Places {
-        guest: workspace.join("deploy/images/micro"),
+        sources: recipe.sources.iter().map(|of| images.join(of)).collect(),
         cache: workspace.join("target/images/cache"),
         out: match &args.out {
             Some(out) => std::path::absolute(out).context("resolve --out")?,
-            None => workspace.join("target/images/micro"),
+            None => workspace.join("target/images").join(recipe.name),
         },
     };
     fs::create_dir_all(&places.cache).context("create the package cache")?;
@@ -83,7 +88,7 @@ fn build_micro(args: &MicroArgs) -> Result<()> {
 
     if !args.refresh
         && let Some(packages) = packages::cached(&places.cache)?
-        && publish::is_current(&places.out, &stamp::of(&places.guest, &packages)?)
+        && publish::is_current(&places.out, &stamp::of(recipe, &places.sources, &packages)?)
     {
         println!("{}: unchanged", places.out.display());
         return Ok(());
@@ -93,8 +98,8 @@ fn build_micro(args: &MicroArgs) -> Result<()> {
         Some(packages) if !args.refresh => packages,
         _ => packages::fetch(&places.cache)?,
     };
-    let stamp = stamp::of(&places.guest, &packages)?;
-    build(&places, &packages, &stamp)?;
+    let stamp = stamp::of(recipe, &places.sources, &packages)?;
+    build(recipe, &places, &packages, &stamp)?;
     println!(
         "{}: built in {:.1} s",
         places.out.display(),
@@ -105,7 +110,7 @@ fn build_micro(args: &MicroArgs) -> Result<()> {
 
 /// Builds everything in a scratch directory beside the output, so that the final
 /// rename stays within one file system.
-fn build(places: &Places, packages: &[Package], stamp: &str) -> Result<()> {
+fn build(recipe: &Recipe, places: &Places, packages: &[Package], stamp: &str) -> Result<()> {
     let parent = places
         .out
         .parent()
@@ -122,15 +127,19 @@ fn build(places: &Places, packages: &[Package], stamp: &str) -> Result<()> {
     packages::verify(&places.cache, packages)?;
     packages::unpack(&places.cache, packages, &unpacked)?;
     let kernel = kernel::find(&unpacked)?;
-    fs::copy(&kernel.image, result.join(recipe::KERNEL_FILE)).context("copy the kernel")?;
-    initrd::build(&places.guest, &unpacked, &kernel, scratch.path(), &result)?;
+    fs::copy(&kernel.image, result.join(KERNEL_FILE)).context("copy the kernel")?;
+    let guest = places
+        .sources
+        .first()
+        .context("the recipe names no sources")?;
+    initrd::build(guest, &unpacked, &kernel, scratch.path(), &result)?;
     let root = scratch.path().join("root");
-    root::build(&places.guest, &unpacked, &kernel, &root)?;
+    root::build(&places.sources, &unpacked, &kernel, &root)?;
     disk::build(&root, scratch.path(), &result)?;
 
     let kernel_package = packages::kernel(packages)?;
     let version = format!("{}+{}", kernel_package.version, &stamp[..8]);
-    manifest::write(&result, &version, packages, stamp)?;
+    manifest::write(recipe, &result, &version, packages, stamp)?;
     publish::publish(&result, &places.out)
 }
 

@@ -21,6 +21,9 @@ use tonic::{Code, Status};
 /// controllers. A letter includes those after it that include its rights.
 const ALLOWED: &str = "
 AccessKeyService: CreateAccessKey s, DeleteAccessKey s, ListAccessKeys s, WhoAmI s
+AddressService: AddAddressPool o, AllocateAddress m, AssociateAddress m, DisassociateAddress m
+AddressService: GetAddress v, ListAddresses v, ListAddressPools o, ReleaseAddress m
+AddressService: RemoveAddressPool o
 AgentService: Attach A, FetchBlob A, Session A
 BillingService: ExplainBillLine v, GetBill v, ListUsage v, VerifyBill v
 ClusterService: BackupCluster a, CreateJoinToken a, GetCluster o, PromoteMember a
@@ -32,11 +35,19 @@ InstanceService: ListInstances v, OpenConsole m, OpenTunnel m, PreviewLaunch v, 
 InstanceService: RebootInstance m, StartInstance m, StopInstance m, WatchInstance v
 InstanceTypeService: ListInstanceTypes v
 JoinService: Join *, RenewCertificate AC
+LoadBalancerService: CreateLoadBalancer m, DeleteLoadBalancer m, GetLoadBalancer v
+LoadBalancerService: ListLoadBalancers v, SetTargetDraining m
+NetworkService: CreateNetwork m, DeleteNetwork m, ExplainPath v, GetNetwork v, GetNetworkMap v
+NetworkService: ListNetworks v, SetInternetGateway m
 NodeService: DrainNode o, GetNode o, ListNodes o, SetNodeLabels o, UncordonNode o
 PeerService: InstallSnapshot C, Messages C, Propose C, ReadClock C
 PrincipalService: CreatePrincipal a, DeletePrincipal a, GetPrincipal s, ListPrincipals s, SetRole p
 ProjectService: CreateProject a, DeleteProject a, GetProject v, ListProjects v, SetProjectQuota a
+SecurityGroupService: AddSecurityRule m, CreateSecurityGroup m, DeleteSecurityGroup m
+SecurityGroupService: GetSecurityGroup v, ListSecurityGroups v, RemoveSecurityRule m
+SecurityGroupService: SetInstanceSecurityGroups m
 SshKeyService: DeleteSshKey m, GetSshKey v, GenerateSshKey m, ImportSshKey m, ListSshKeys v
+SubnetService: CreateSubnet m, DeleteSubnet m, GetSubnet v, ListSubnets v
 WatchService: Watch v
 ";
 
@@ -383,6 +394,26 @@ fn base(method: &MethodDescriptor) -> serde_json::Value {
         "ImageService/RegisterImage" => serde_json::json!({
             "request_id": request_id, "image": {"name": "spoilt", "architecture": "x86_64"}
         }),
+        "NetworkService/CreateNetwork" => {
+            serde_json::json!({"request_id": request_id, "name": "default"})
+        }
+        "SubnetService/CreateSubnet" => serde_json::json!({
+            "request_id": request_id, "name": "default", "cidr": "10.9.0.0/24"
+        }),
+        "SecurityGroupService/CreateSecurityGroup" => {
+            serde_json::json!({"request_id": request_id, "name": "default"})
+        }
+        "SecurityGroupService/AddSecurityRule" => serde_json::json!({
+            "request_id": request_id, "security_group": nowhere,
+            "rule": {"direction": "TRAFFIC_DIRECTION_INGRESS", "protocol": "any", "cidr": "::/0"}
+        }),
+        "LoadBalancerService/CreateLoadBalancer" => serde_json::json!({
+            "request_id": request_id, "name": "spoilt", "elastic_address": nowhere,
+            "listeners": [{"protocol": "tcp", "port": 80}], "target_labels": {"app": "web"}
+        }),
+        "NetworkService/ExplainPath" => {
+            serde_json::json!({"from": nowhere, "to": nowhere, "port": 80})
+        }
         _ => serde_json::json!({}),
     }
 }

@@ -97,7 +97,7 @@ fn an_image_that_knows_ec2_alone_gets_everything_by_metadata() -> anyhow::Result
     let image = nube_harness::image("micro-ec2")?;
     cloud.ctl(&["image", "import", image.to_str().context("a path")?])?;
     let script = cloud.scratch().join("setup.sh");
-    std::fs::write(&script, "#!/bin/sh\necho by metadata > /root/told\n")?;
+    std::fs::write(&script, "#!/bin/sh\necho by metadata > /srv/told\n")?;
     let script = script.to_str().context("a path")?;
     let launch = [
         "launch",
@@ -111,7 +111,7 @@ fn an_image_that_knows_ec2_alone_gets_everything_by_metadata() -> anyhow::Result
     // Logging in proves both keys: the guest's own is checked, ours let us in.
     assert_eq!(cloud.ssh("pure", &["hostname"])?, "pure");
     nube_harness::eventually("user-data ran", std::time::Duration::from_secs(60), || {
-        let told = cloud.ssh("pure", &["cat", "/root/told"])?;
+        let told = cloud.ssh("pure", &["cat", "/srv/told"])?;
         anyhow::ensure!(told == "by metadata", "{told}");
         Ok(())
     })?;

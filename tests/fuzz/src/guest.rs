@@ -35,7 +35,15 @@ fn direct(spec: &GuestSpec) {
         let text = String::from_utf8_lossy(&contents);
         match name {
             "meta-data" => assert_eq!(text.lines().count(), 2, "{text:?}"),
-            "network" => assert_eq!(text.lines().count(), 4, "{text:?}"),
+            "network" => {
+                let names = if spec.port.network_name.is_empty() {
+                    0
+                } else {
+                    2
+                };
+                let ipv6 = if spec.port.address_v6.is_some() { 2 } else { 0 };
+                assert_eq!(text.lines().count(), 4 + names + ipv6, "{text:?}");
+            }
             "authorized-keys" => {
                 let given = &spec.authorized_keys;
                 assert!(text.lines().count() <= given.len(), "{text:?}");

@@ -17,6 +17,7 @@ pub mod guest;
 pub mod log;
 pub mod mutate;
 pub mod seeds;
+pub mod service;
 pub mod text;
 
 /// Takes any bytes.
@@ -37,6 +38,9 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("ssh_key", text::ssh_key),
     ("seed", guest::seed),
     ("qmp", guest::qmp),
+    ("metadata", service::metadata),
+    ("addresses", service::addresses),
+    ("names", service::names),
 ];
 
 /// The target of a name.

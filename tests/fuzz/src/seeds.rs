@@ -67,7 +67,7 @@ fn outcomes() -> Vec<Vec<u8>> {
     outcomes.iter().map(codec::encode_outcome).collect()
 }
 
-fn wish() -> agent::v1::DesiredInstance {
+pub(crate) fn wish() -> agent::v1::DesiredInstance {
     let blob = |size_bytes| {
         let sha256 = DIGEST.to_owned();
         Some(v1::Blob { sha256, size_bytes })
@@ -295,6 +295,9 @@ pub fn of(target: &str) -> Vec<Vec<u8>> {
             "{\"timestamp\": {\"seconds\": 1}, \"event\": \"SHUTDOWN\", \"data\": {\"guest\": true, \"reason\": \"guest-shutdown\"}}\n",
             "{\"event\": \"RESET\"}\n{\"event\": \"STOP\"}\n",
         ]),
+        "metadata" => crate::service::seed::metadata(),
+        "addresses" => crate::service::seed::addresses(),
+        "names" => crate::service::seed::names(),
         _ => Vec::new(),
     }
 }

@@ -88,7 +88,7 @@ macro_rules! replays {
 
 replays!(
     log_record, snapshot, envelope, apply, outcome, peer, grpc, backup, config, join_token,
-    ssh_key, seed, qmp
+    ssh_key, seed, qmp, metadata, addresses, names
 );
 
 #[test]

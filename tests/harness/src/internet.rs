@@ -4,7 +4,7 @@
 
 use std::fs::File;
 use std::net::Ipv4Addr;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use anyhow::Context;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
@@ -48,34 +48,17 @@ impl Internet {
         inside(&["addr", "add", &own, "dev", "eth0"])?;
         inside(&["link", "set", "eth0", "up"])?;
         inside(&["route", "add", "default", "via", MACHINE])?;
-        internet.nft("add table inet count")?;
-        internet.nft(
-            "add chain inet count in { type filter hook input priority 0; }\n\
-             add chain inet count out { type filter hook output priority 0; }\n\
-             add counter inet count received\nadd counter inet count sent\n\
-             add rule inet count in iifname eth0 counter name received\n\
-             add rule inet count out oifname eth0 counter name sent",
-        )?;
+        internet.nft(&["add table inet count; \
+             add counter inet count received; add counter inet count sent; \
+             add chain inet count in { type filter hook input priority 0; }; \
+             add chain inet count out { type filter hook output priority 0; }; \
+             add rule inet count in iifname eth0 counter name received; \
+             add rule inet count out oifname eth0 counter name sent"])?;
         Ok(internet)
     }
 
-    fn nft(&self, rules: &str) -> anyhow::Result<String> {
-        let rules = rules.to_owned();
-        self.run(move || {
-            use std::io::Write;
-            let mut nft = Command::new("nft");
-            nft.args(["-j", "-f", "-"]);
-            nft.stdin(Stdio::piped()).stdout(Stdio::piped());
-            let mut child = nft.spawn().context("starting nft")?;
-            child
-                .stdin
-                .take()
-                .context("a pipe")?
-                .write_all(rules.as_bytes())?;
-            let done = child.wait_with_output()?;
-            anyhow::ensure!(done.status.success(), "nft: {rules}");
-            Ok(String::from_utf8_lossy(&done.stdout).into_owned())
-        })
+    fn nft(&self, args: &[&str]) -> anyhow::Result<String> {
+        self.run(|| run(Command::new("nft").args(args))?.ok())
     }
 
     /// Runs work on a thread of its own out there. Sockets made by it stay there.
@@ -101,7 +84,7 @@ impl Internet {
 
     /// Bytes of IP packets that came in from the cloud, and that went to it.
     pub fn counted(&self) -> anyhow::Result<(u64, u64)> {
-        let text = self.nft("list counters table inet count")?;
+        let text = self.nft(&["-j", "list", "counters", "table", "inet", "count"])?;
         let all: serde_json::Value = serde_json::from_str(&text)?;
         let bytes = |name: &str| {
             let items = all["nftables"].as_array()?;

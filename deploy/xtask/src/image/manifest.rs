@@ -4,8 +4,8 @@
 use super::packages::Package;
 use super::publish::STAMP_FILE;
 use super::recipe::{
-    ARCHITECTURE, COMMAND_LINE, DISK_FILE, DISK_MIB, IMAGE_NAME, INITRD_FILE, KERNEL_FILE,
-    MANIFEST_FILE, MEMORY_MIB_MIN, USER,
+    ARCHITECTURE, COMMAND_LINE, DISK_FILE, DISK_MIB, INITRD_FILE, KERNEL_FILE, MANIFEST_FILE,
+    MEMORY_MIB_MIN, Recipe, USER,
 };
 use super::stamp;
 use anyhow::{Context, Result};
@@ -19,6 +19,7 @@ struct Manifest<'a> {
     version: &'a str,
     architecture: &'a str,
     user: &'a str,
+    datasource: &'a str,
     kernel: Part<'a>,
     initrd: Part<'a>,
     disk: Disk<'a>,
@@ -43,12 +44,19 @@ struct Disk<'a> {
 }
 
 /// Describes the files in `result`. Called when all of them are complete.
-pub fn write(result: &Path, version: &str, packages: &[Package], stamp: &str) -> Result<()> {
+pub fn write(
+    recipe: &Recipe,
+    result: &Path,
+    version: &str,
+    packages: &[Package],
+    stamp: &str,
+) -> Result<()> {
     let manifest = Manifest {
-        name: IMAGE_NAME,
+        name: recipe.name,
         version,
         architecture: ARCHITECTURE,
         user: USER,
+        datasource: recipe.datasource,
         kernel: part(result, KERNEL_FILE)?,
         initrd: part(result, INITRD_FILE)?,
         disk: Disk {

@@ -1,7 +1,31 @@
-//! What the micro image is made of. Only data: how it is put together is the
+//! What the images are made of. Only data: how it is put together is the
 //! work of the neighbouring modules.
 
-pub const IMAGE_NAME: &str = "micro";
+/// One image: what differs between them.
+pub struct Recipe {
+    /// Its name, and that of its directory below `target/images`.
+    pub name: &'static str,
+    /// Directories below `deploy/images`; files of a later one replace those of
+    /// an earlier one. The first has the initrd and the helper.
+    pub sources: &'static [&'static str],
+    /// Where its guests look for their name and keys, in `image.json`'s word.
+    pub datasource: &'static str,
+}
+
+/// Reads the seed that the host attaches.
+pub const MICRO: Recipe = Recipe {
+    name: "micro",
+    sources: &["micro"],
+    datasource: "seed",
+};
+
+/// Knows DHCP and EC2's metadata service, and nothing of this cloud's seed.
+pub const MICRO_EC2: Recipe = Recipe {
+    name: "micro-ec2",
+    sources: &["micro", "micro-ec2"],
+    datasource: "ec2",
+};
+
 pub const ARCHITECTURE: &str = "x86_64";
 pub const DEBIAN_ARCHITECTURE: &str = "amd64";
 /// Debian's name for the directory of the architecture's libraries.

@@ -6,12 +6,15 @@ use super::recipe::{
 };
 use super::{libraries, tools, tree};
 use crate::process;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Lays out the whole root tree at `root`.
-pub fn build(guest: &Path, unpacked: &Path, kernel: &Kernel, root: &Path) -> Result<()> {
+pub fn build(sources: &[PathBuf], unpacked: &Path, kernel: &Kernel, root: &Path) -> Result<()> {
+    let [guest, ..] = sources else {
+        bail!("the recipe names no sources");
+    };
     tree::directory(&root.join("usr/bin"))?;
     for (path, mode) in EMPTY_DIRECTORIES {
         tree::directory(&root.join(path))?;
@@ -31,7 +34,9 @@ pub fn build(guest: &Path, unpacked: &Path, kernel: &Kernel, root: &Path) -> Res
     libraries::copy_needed(&programs, unpacked, root)?;
     copy_modules(kernel, root)?;
     compile_helper(&guest.join("helper"), &root.join("usr/bin/nube-guest"))?;
-    tree::copy_all(&guest.join("rootfs"), root)?;
+    for source in sources {
+        tree::copy_all(&source.join("rootfs"), root)?;
+    }
     for (path, mode) in PRIVATE_FILES {
         tree::set_mode(&root.join(path), mode)?;
     }

@@ -231,6 +231,20 @@ fn image(project: ProjectId, text: &str, random: &mut StdRng) -> Command {
     })
 }
 
+fn strategy(pack: bool) -> Strategy {
+    match pack {
+        true => Strategy::Pack,
+        false => Strategy::Spread,
+    }
+}
+
+fn policy(replace: bool) -> HostFailurePolicy {
+    match replace {
+        true => HostFailurePolicy::Replace,
+        false => HostFailurePolicy::Keep,
+    }
+}
+
 fn launch(
     (state, hosts): (&State, &Hosts),
     random: &mut StdRng,
@@ -254,11 +268,7 @@ fn launch(
         isolation: Isolation::None,
         zone: None,
         driver: Driver::Qemu,
-        strategy: if pack {
-            Strategy::Pack
-        } else {
-            Strategy::Spread
-        },
+        strategy: strategy(pack),
     };
     let mut kept = hosts.at(state);
     let fleet = &mut kept.fleet;
@@ -293,10 +303,7 @@ fn launch(
         labels: Labels::new(),
         instances,
         if_revision: None,
-        on_host_failure: match replace {
-            true => HostFailurePolicy::Replace,
-            false => HostFailurePolicy::Keep,
-        },
+        on_host_failure: policy(replace),
         needs: placement::needs(&request),
         network: None,
         subnet: None,
