@@ -82,6 +82,11 @@ pub fn plan(
     // Names of hosts mean nothing outside.
     let hosts = (TRANSIT.address().into(), TRANSIT.length());
     plan.routes.insert(hosts, Way::Unreachable);
+    // Guests ask for it by ARP. What is sent there is translated, or refused,
+    // before it could be taken for the host's own.
+    for balancer in spec.load_balancers.values() {
+        plan.own(balancer.address.into(), 32);
+    }
     let own_range = (network_prefix_v6(spec.id).into(), NETWORK_V6_LENGTH);
     plan.routes.insert(own_range, Way::Unreachable);
     if spec.internet_gateway {
